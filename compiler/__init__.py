@@ -1,0 +1,1 @@
+"""From a plan to rank programs: build, trace, place, cut, schedule, emit."""

@@ -1,0 +1,168 @@
+"""What a plan may say: the blocks, their settings, and what each setting may be."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+from moec.dsl.units import BYTE_RATE, BYTES, FLOP_RATE, PLAIN, SECONDS, TOKEN_RATE, Unit
+
+MOST = 2**31 - 1
+"""The largest whole number that a setting takes, unless it says otherwise: products of two still fit 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number."""
+
+    least: int = 1
+    most: int = MOST
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """An exact number with a unit, in `[least, most]`, ends left out where `open_*` says so."""
+
+    least: Fraction = Fraction(0)
+    most: Fraction = Fraction(10**30)
+    open_least: bool = False
+    open_most: bool = False
+    unit: Unit = PLAIN
+    none: bool = False
+    """Whether the word `none` stands for no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """true or false."""
+
+
+Kind: TypeAlias = Whole | Real | Choice | Flag
+Setting: TypeAlias = int | Fraction | str | bool | None
+"""The value of a setting; None is `none`, or not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A setting: what it may be, and what it is where the plan is silent."""
+
+    kind: Kind
+    default: Setting = None
+    required: bool = False
+
+
+_POSITIVE = Real(open_least=True)
+_SHARE = Real(most=Fraction(1), open_most=True)
+
+
+def _amount(unit: Unit) -> Entry:
+    return Entry(Real(open_least=True, unit=unit))
+
+
+SETTINGS: dict[str, dict[str, Entry]] = {
+    "model": {
+        "layers": Entry(Whole(most=65_536), required=True),
+        "hidden": Entry(Whole(), required=True),
+        "heads": Entry(Whole(), required=True),
+        "kv_heads": Entry(Whole()),
+        "head_dim": Entry(Whole()),
+        "ffn": Entry(Whole()),
+        "vocab": Entry(Whole(), required=True),
+        "seq": Entry(Whole(), required=True),
+        "gated": Entry(Flag(), False),
+        "tied": Entry(Flag(), False),
+        "norm_eps": Entry(Real(most=Fraction(1), open_least=True), Fraction(1, 10**5)),
+        "rope_base": Entry(_POSITIVE, Fraction(10_000)),
+    },
+    "model.experts": {
+        "count": Entry(Whole(most=1_048_576), required=True),
+        "hidden": Entry(Whole(), required=True),
+        "top_k": Entry(Whole(), required=True),
+        "capacity": Entry(Real(open_least=True, most=Fraction(10**6), none=True)),
+        "min_capacity": Entry(Whole(least=0), 0),
+        "route": Entry(Choice(("per_sequence", "per_microbatch")), "per_sequence"),
+        "gated": Entry(Flag(), False),
+        "softmax": Entry(Choice(("before", "after")), "before"),
+        "every": Entry(Whole(), 1),
+    },
+    "schedule": {
+        "batch": Entry(Whole(), required=True),
+        "accumulate": Entry(Whole(most=1_048_576), 1),
+    },
+    "train": {
+        "optimizer": Entry(Choice(("adamw",)), "adamw"),
+        "lr": Entry(Real(most=Fraction(10**6)), Fraction(3, 10**4)),
+        "beta1": Entry(_SHARE, Fraction(9, 10)),
+        "beta2": Entry(_SHARE, Fraction(95, 100)),
+        "eps": Entry(Real(most=Fraction(1), open_least=True), Fraction(1, 10**8)),
+        "weight_decay": Entry(Real(most=Fraction(10**6)), Fraction(0)),
+        "clip": Entry(Real(open_least=True, none=True)),
+        "precision": Entry(Choice(("bf16", "fp32", "fp64")), "fp32"),
+        "recompute": Entry(Choice(("none", "selective", "full")), "none"),
+        "seed": Entry(Whole(least=0, most=2**63 - 1), 0),
+    },
+    "communicate": {
+        "batch": Entry(Whole(most=1_048_576), 1),
+        "overlap": Entry(Flag(), False),
+    },
+    "hardware": {
+        "compute": _amount(FLOP_RATE),
+        "memory": _amount(BYTES),
+        "memory_bandwidth": _amount(BYTE_RATE),
+        "link_bandwidth": _amount(BYTE_RATE),
+        "link_latency": _amount(SECONDS),
+        "network_bandwidth": _amount(BYTE_RATE),
+        "network_latency": _amount(SECONDS),
+        "ranks_per_node": Entry(Whole(most=1_048_576)),
+        "efficiency": Entry(Real(most=Fraction(1), open_least=True)),
+    },
+}
+
+REQUIREMENTS: dict[str, Unit] = {
+    "memory": BYTES,
+    "latency": SECONDS,
+    "throughput": TOKEN_RATE,
+    "comm_overhead": PLAIN,
+    "load_balance": PLAIN,
+    "utilization": PLAIN,
+    "world": PLAIN,
+    "mfu": PLAIN,
+    "bubble": PLAIN,
+    "step_time": SECONDS,
+}
+
+SCHEDULES = ("gpipe", "1f1b")
+
+BLOCKS: dict[str, str] = {
+    "model": "model NAME { layers = 16  ... }",
+    "mesh": "mesh { tp = 4 }",
+    "shard": "shard { heads over tp }",
+    "schedule": "schedule 1f1b { batch = 256 }",
+    "communicate": "communicate { overlap = true }",
+    "train": "train { lr = 3e-4 }",
+    "hardware": "hardware h100 { }",
+    "require": "require { memory < 64 GiB }",
+}
+"""The blocks of a plan, and how each is written."""
+
+DIMS = (
+    "batch", "seq", "hidden", "heads", "kv_heads", "ffn", "expert_ffn", "experts", "choices", "vocab", "layers",
+)  # fmt: skip
+"""The logical dims of a described model."""
+
+WEIGHTS: dict[str, tuple[str, ...]] = {
+    "the embedding": ("vocab", "hidden"),
+    "the query weight": ("heads", "hidden"),
+    "the key and value weights": ("kv_heads", "hidden"),
+    "the output weight of attention": ("hidden", "heads"),
+    "the feed-forward weights": ("ffn", "hidden"),
+    "the router's weight": ("choices", "hidden"),
+    "the experts' weights": ("experts", "expert_ffn", "hidden"),
+}
+"""The weights of a described model, as far as two of their dims can go over one axis."""

@@ -1,0 +1,158 @@
+"""The syntax tree of a plan: one class for each form of the grammar, each with its place in the text."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from moec.dsl.source import Place, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A name."""
+
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A literal with its unit, as written."""
+
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """`-x`, or `+x`."""
+
+    sign: str
+    operand: "Expression"
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A sum or a product of any length: `first`, then signs and operands."""
+
+    first: "Expression"
+    rest: "tuple[tuple[str, Expression], ...]"
+    place: Place
+
+
+Expression: TypeAlias = Word | Number | Negative | Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string, without its quotes."""
+
+    value: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """`python "module:name"`."""
+
+    target: Text
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """`size over axis, axis`."""
+
+    size: Expression
+    over: tuple[Word, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """`[dim, dim]`."""
+
+    items: tuple[Expression, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`kind[dim, dim] < below`."""
+
+    kind: Word
+    dims: Dims
+    below: Expression | None
+    place: Place
+
+
+Value: TypeAlias = Expression | Text | Python | Fold | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`name = value`."""
+
+    name: Word
+    value: Value
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`name < value`."""
+
+    name: Word
+    relation: str
+    value: Expression
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`dim, dim over axis, axis`, or `dim whole`."""
+
+    dims: tuple[Word, ...]
+    axes: tuple[Word, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """`"pattern" [dim, dim]`."""
+
+    pattern: Text
+    dims: Dims
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`kind title = python "module:name" { items }`; its place is what stands before the bracket."""
+
+    kind: Word
+    title: Word | None
+    python: Python | None
+    items: "tuple[Item, ...]"
+    place: Place
+
+
+Item: TypeAlias = Setting | Bound | Line | Naming | Block
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """`let name = value`."""
+
+    name: Word
+    value: Expression
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole plan as written."""
+
+    source: Source
+    bindings: tuple[Binding, ...]
+    blocks: tuple[Block, ...]

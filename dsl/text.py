@@ -1,0 +1,70 @@
+"""Reads a plan's file into a Source, or says why there is no text in it."""
+
+import os
+import stat
+
+from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.source import Place, Source, Span
+from moec.dsl.suggest import nearest
+
+MOST_BYTES = 128 * 1024
+
+
+def read_source(path: str) -> Source:
+    """The text of a plan, line ends as `\\n` and without a byte-order mark; raises PlanError."""
+    data = _read_bytes(path)
+    if len(data) > MOST_BYTES:
+        raise _fault("E002", f"`{path}` is longer than a plan can be", f"a plan has at most {MOST_BYTES // 1024} KiB")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _fault("E003", f"`{path}` is UTF-16, not UTF-8", "save it as UTF-8")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise _undecodable(path, data, fault.start) from None
+    return Source(path, text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _read_bytes(path: str) -> bytes:
+    """At most one byte more than a plan can have."""
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            raise _fault("E001", f"`{path}` is a folder, not a plan", *_plans_in(path))
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _fault("E001", f"`{path}` is not a file")
+        with open(path, "rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise _fault("E001", f"there is no plan `{path}`", *_similar(path)) from None
+    except PermissionError:
+        raise _fault("E001", f"`{path}` may not be read", f"allow it: chmod u+r {path}") from None
+    except (OSError, ValueError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+        raise _fault("E001", f"`{path}` cannot be read: {reason}") from None
+
+
+def _plans_in(folder: str) -> tuple[str, ...]:
+    try:
+        plans = sorted(name for name in os.listdir(folder) if name.endswith(".plan"))
+    except OSError:
+        plans = []
+    return (f"name a plan in it: {', '.join(plans[:8])}",) if plans else ("name a file, such as my.plan",)
+
+
+def _similar(path: str) -> tuple[str, ...]:
+    folder, name = os.path.split(path)
+    try:
+        close = nearest(name, (entry for entry in os.listdir(folder or ".") if entry.endswith(".plan")))
+    except OSError:
+        return (f"the folder `{folder}` does not exist either",)
+    return (f"did you mean `{os.path.join(folder, close)}`?",) if close else ("a plan is a text file, such as my.plan",)
+
+
+def _undecodable(path: str, data: bytes, start: int) -> PlanError:
+    before = data[:start].decode("utf-8")
+    source = Source(path, before + data[start:].decode("utf-8", "replace"))
+    label = Place(source, Span(len(before), len(before) + 1)).label(f"byte 0x{data[start]:02x}")
+    return PlanError((Diagnostic("E003", "the plan is not UTF-8 text", (label,), ("save it as UTF-8",)),))
+
+
+def _fault(code: str, headline: str, *help: str) -> PlanError:
+    return PlanError((Diagnostic(code, headline, help=help),))

@@ -1,0 +1,7 @@
+"""`python -m moec` is the `moec` command."""
+
+import sys
+
+from moec.cli import main
+
+sys.exit(main())

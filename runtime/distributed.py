@@ -1,0 +1,174 @@
+"""Ranks that are processes: the communicator over torch.distributed, gloo on CPUs and nccl on GPUs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import HashStore, ProcessGroup, ReduceOp, Store, Work  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
+
+from moec.runtime.communicator import WORLD, Op, Slot, Splits
+
+# Their names since torch 2.13; the old ones warn there.
+if hasattr(dist, "all_gather_single"):
+    _all_gather, _reduce_scatter = dist.all_gather_single, dist.reduce_scatter_single
+else:
+    _all_gather, _reduce_scatter = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
+
+_OPS = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A group as one of its ranks sees it."""
+
+    process_group: ProcessGroup | None
+    size: int
+    coordinate: int
+
+
+@dataclass(slots=True)
+class _Started:
+    value: Tensor
+    work: Work | None
+
+    def wait(self) -> Tensor:
+        if self.work is not None:
+            self.work.wait()
+        return self.value
+
+
+class Distributed:
+    """One process of the job.  Satisfies `Communicator`."""
+
+    __slots__ = ("_device", "_groups", "rank")
+
+    def __init__(self, rank: int, groups: Mapping[str, Member], device: torch.device) -> None:
+        self.rank = rank
+        self._groups = groups
+        self._device = device
+
+    def size(self, axes: str) -> int:
+        return self._groups[axes].size
+
+    def coordinate(self, axes: str) -> int:
+        return self._groups[axes].coordinate
+
+    def all_reduce(self, x: Tensor, axes: str, op: Op, name: str, later: bool) -> _Started:
+        total = x.clone(memory_format=torch.contiguous_format)
+        group = self._groups[axes].process_group
+        return _Started(total, dist.all_reduce(total, _OPS[op], group=group, async_op=later))
+
+    def all_reduce_in_place(self, x: Tensor, axes: str, name: str) -> None:
+        dist.all_reduce(x, group=self._groups[axes].process_group)
+
+    def all_gather(self, x: Tensor, axes: str, name: str, later: bool) -> _Started:
+        member = self._groups[axes]
+        whole = x.new_empty((member.size * x.shape[0], *x.shape[1:]))
+        work = _all_gather(whole, x.contiguous(), group=member.process_group, async_op=later)
+        return _Started(whole, work)
+
+    def reduce_scatter(self, x: Tensor, axes: str, name: str, later: bool) -> _Started:
+        member = self._groups[axes]
+        part = x.new_empty((x.shape[0] // member.size, *x.shape[1:]))
+        work = _reduce_scatter(part, x.contiguous(), group=member.process_group, async_op=later)
+        return _Started(part, work)
+
+    def all_to_all(self, x: Tensor, axes: str, splits: Splits | None, name: str, later: bool) -> _Started:
+        member = self._groups[axes]
+        if splits is None:
+            there, here, rows = None, None, x.shape[0]
+        else:
+            there, here, rows = list(splits.send), list(splits.receive), sum(splits.receive)
+        arrived = x.new_empty((rows, *x.shape[1:]))
+        group = member.process_group
+        work = dist.all_to_all_single(arrived, x.contiguous(), here, there, group=group, async_op=later)
+        return _Started(arrived, work)
+
+    def close(self) -> None:
+        """Leave the job. Groups that are still referred to would have threads when the interpreter ends, and abort."""
+        self._groups = {}
+        dist.destroy_process_group()
+
+    def send(self, tensors: Sequence[Tensor], rank: int) -> None:
+        _transfer(rank, tensors, ())
+
+    def receive(self, slots: Sequence[Slot], rank: int) -> tuple[Tensor, ...]:
+        return self.exchange((), slots, rank)
+
+    def exchange(self, tensors: Sequence[Tensor], slots: Sequence[Slot], rank: int) -> tuple[Tensor, ...]:
+        arrivals = [torch.empty(slot.shape, dtype=slot.dtype, device=self._device) for slot in slots]
+        _transfer(rank, tensors, arrivals)
+        return tuple([x.requires_grad_(slot.grad) for x, slot in zip(arrivals, slots, strict=True)])
+
+
+def find_store(rank: int, world: int, timeout: timedelta) -> Store:
+    """Where the processes of the job find each other: torchrun's place, or for a single process one of its own."""
+    if world == 1 and "MASTER_ADDR" not in os.environ:
+        return HashStore()
+    store, _, _ = next(rendezvous("env://", rank, world, timeout=timeout))
+    return store
+
+
+def connect(
+    store: Store,
+    rank: int,
+    world: int,
+    groups: Mapping[str, tuple[int, ...]],
+    device: torch.device,
+    timeout: timedelta,
+) -> Distributed:
+    """Join the job and make this rank's groups.
+
+    Only its members take part in making a group, so that a job of thousands of ranks starts as fast as a small one.
+    torch then names the group after its ranks and how many groups the rank has: so all ranks make one group in each of
+    the same rounds, alone if they have none of that name. Groups of one name are disjoint, and cannot wait in a circle.
+    """
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=world)
+    members = {WORLD: Member(dist.group.WORLD, world, rank)}
+    _warm_up(members[WORLD], device)
+    for name in _all_names(store, rank, world, groups):
+        ranks = groups.get(name, (rank,))
+        members[name] = Member(_process_group(ranks, timeout), len(ranks), ranks.index(rank))
+        _warm_up(members[name], device)
+    return Distributed(rank, members, device)
+
+
+def _all_names(store: Store, rank: int, world: int, groups: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Names of the groups of any rank, in one order. Whoever comes last collects them."""
+    store.set(f"groups/{rank}", " ".join(groups))
+    if store.add("groups/ranks", 1) == world:
+        names = {name for other in range(world) for name in store.get(f"groups/{other}").decode().split()}
+        store.set("groups", " ".join(sorted(names)))
+    return store.get("groups").decode().split()
+
+
+def _process_group(ranks: tuple[int, ...], timeout: timedelta) -> ProcessGroup:
+    """In the order of `ranks`, which is not ascending where a dim goes over a faster axis first."""
+    if list(ranks) == sorted(ranks):
+        made = dist.new_group(list(ranks), timeout=timeout, use_local_synchronization=True)
+    else:
+        made = dist.new_group(list(ranks), timeout=timeout, use_local_synchronization=True, sort_ranks=False)
+    assert isinstance(made, ProcessGroup), f"this rank is not one of {ranks}"
+    return made
+
+
+def _warm_up(member: Member, device: torch.device) -> None:
+    """The first collective of a group sets up its connections; it should not be one of the first step."""
+    if member.size > 1:
+        here = torch.ones(1, device=device)
+        dist.all_reduce(here, group=member.process_group)
+        assert here.item() == member.size
+
+
+def _transfer(peer: int, outgoing: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
+    """Always as one batch: nccl keeps other connections for single sends, which would not meet a peer's batch."""
+    sends = [dist.P2POp(dist.isend, x.contiguous(), peer) for x in outgoing]
+    receives = [dist.P2POp(dist.irecv, x, peer) for x in incoming]
+    for work in dist.batch_isend_irecv(sends + receives):
+        work.wait()

@@ -1,0 +1,73 @@
+"""plan.json as the runtime reads it: the job that a folder of rank programs is."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moec.runtime.optimizer import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor that every sample has. Floats are normal, ints lie below a bound, where data is made up."""
+
+    name: str
+    kind: Literal["tokens", "labels", "float", "int"]
+    shape: tuple[int, ...]  # of one sample
+    below: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all ranks of a plan have in common."""
+
+    name: str
+    world_size: int
+    batch: int  # samples of a step, over all ranks and micro-batches
+    accumulate: int  # micro-batches of a step
+    training: Training
+    inputs: tuple[Input, ...]
+    data: str | None  # "package.module:name" of an indexable dataset
+    hash: str  # of the plan and of what was made of it
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a step learns from; of a model that reads none, its samples."""
+        labels = next((given for given in self.inputs if given.kind == "labels"), None)
+        return self.batch * (labels.shape[0] if labels else 1)
+
+    @property
+    def seed(self) -> float:
+        """The gradient of the loss of one micro-batch: a sum over tokens, or else a mean over its samples."""
+        sums = any(given.kind == "labels" for given in self.inputs)
+        return 1.0 / self.tokens if sums else 1.0 / self.accumulate
+
+
+def read_job(path: Path) -> Job:
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    inputs = [
+        Input(name, given["kind"], tuple(given["shape"]), given["below"]) for name, given in plan["inputs"].items()
+    ]
+    train = plan["train"]
+    training = Training(
+        lr=train["lr"],
+        beta1=train["beta1"],
+        beta2=train["beta2"],
+        eps=train["eps"],
+        weight_decay=train["weight_decay"],
+        clip=train["clip"],
+        precision=train["precision"],
+        seed=train["seed"],
+    )
+    schedule = plan["schedule"]
+    return Job(
+        plan["name"],
+        plan["world_size"],
+        schedule["batch"],
+        schedule["accumulate"],
+        training,
+        tuple(inputs),
+        plan["data"],
+        plan["hash"],
+    )

@@ -1,0 +1,221 @@
+"""Mixture-of-experts routing as plain differentiable torch functions: route, dispatch, collect, grouped_linear.
+
+A model calls these four. Run as they are they compute the unsharded answer; under torch.export each becomes one node,
+which the compiler places on the mesh and emits either as it is (a routing group lies within one shard: buffers of a
+static size) or as the ragged functions below (the group spans shards, or there is no capacity: sizes are data).
+
+Legend: B sequences, S positions, E experts, K choices per token (top_k), H hidden, C capacity (rows an expert takes of
+one routing group), G groups (B for per-sequence groups, else 1), N rows that exist.
+
+Everything that depends on a set of tokens is defined on the routing group, never on what a rank happens to hold.
+"""
+
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PER_SEQUENCE, PER_MICROBATCH = "per_sequence", "per_microbatch"
+
+
+def capacity_of(tokens: int, top_k: int, experts: int, factor: Fraction, minimum: int = 0) -> int:
+    """Rows an expert takes of a routing group of `tokens` positions: ceil(K·T·factor / E), in exact arithmetic."""
+    return max(minimum, -(-(top_k * tokens * factor.numerator) // (experts * factor.denominator)))
+
+
+def route(
+    logits: Tensor, top_k: int, capacity: int | None = None, group: str = PER_SEQUENCE, softmax_first: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose experts for every token. logits [B, S, E] -> prob [B, S, K], expert [B, S, K], place [B, S, K].
+
+    Ties go to the lower expert. `place` counts earlier choices of the same expert in the routing group, token-major;
+    a choice with place >= capacity is dropped: its prob is 0 and its place is the capacity. Without a capacity nothing
+    is dropped.
+    """
+    if torch.compiler.is_exporting():
+        return torch.ops.moec.route(logits, top_k, capacity, group, softmax_first)
+    prob, expert = choose(logits, top_k, softmax_first)
+    counts = tally(expert, logits.shape[-1])
+    return drop(prob, expert, earlier_rows(counts[None], group, 0, 1), group, _room(expert, capacity, group))
+
+
+def dispatch(
+    x: Tensor, expert: Tensor, place: Tensor, experts: int, capacity: int | None = None, group: str = PER_SEQUENCE
+) -> Tensor:
+    """Give every expert its rows. x [B, S, H], expert and place [B, S, K] -> rows [E, G, C, H], unused ones zero."""
+    if torch.compiler.is_exporting():
+        return torch.ops.moec.dispatch(x, expert, place, experts, capacity, group)
+    room = _room(expert, capacity, group)
+    groups = x.shape[0] if group == PER_SEQUENCE else 1
+    slot = _slots(expert, place, experts, room, group)
+    rows = x.new_zeros(experts * groups * room + 1, x.shape[-1])
+    for choice in slot.flatten(0, 1).unbind(-1):
+        rows = rows.index_copy(0, choice, x.flatten(0, 1))
+    return rows[:-1].view(experts, groups, room, x.shape[-1])
+
+
+def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
+    """One matrix per expert. rows [E, G, C, K], weight [E, N, K] -> [E, G, C, N]."""
+    if torch.compiler.is_exporting():
+        return torch.ops.moec.grouped_linear(rows, weight)
+    return torch.bmm(rows.flatten(1, 2), weight.transpose(1, 2)).unflatten(1, rows.shape[1:3])
+
+
+def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: str = PER_SEQUENCE) -> Tensor:
+    """Bring the rows home, weighted. rows [E, G, C, H], prob, expert, place [B, S, K] -> [B, S, H].
+
+    The choices of a token are added in the order of k; a token that no expert took gets zero.
+    """
+    if torch.compiler.is_exporting():
+        return torch.ops.moec.collect(rows, prob, expert, place, group)
+    experts, _, room, _ = rows.shape
+    slot = _slots(expert, place, experts, room, group)
+    table = rows.flatten(0, 2)
+    home = torch.zeros((), dtype=rows.dtype, device=rows.device)
+    for weight, choice in zip(prob.unbind(-1), slot.clamp(max=len(table) - 1).unbind(-1), strict=True):
+        found = table.index_select(0, choice.flatten()).unflatten(0, choice.shape)
+        home = home + weight.to(rows.dtype).unsqueeze(-1) * found
+    return home
+
+
+# ---- The parts of `route`, which a group that spans shards needs one by one.
+
+
+def choose(logits: Tensor, top_k: int, softmax_first: bool = True) -> tuple[Tensor, Tensor]:
+    """Best experts of every token, stably: logits [B, S, E] -> prob [B, S, K], expert [B, S, K]."""
+    if softmax_first:
+        scores, expert = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+        return scores[..., :top_k], expert[..., :top_k]
+    scores, expert = logits.sort(dim=-1, descending=True, stable=True)
+    return scores[..., :top_k].softmax(-1), expert[..., :top_k]
+
+
+def tally(expert: Tensor, experts: int) -> Tensor:
+    """How often each sequence chose each expert: expert [B, S, K] -> counts [B, E]."""
+    flat = expert.flatten(1)
+    return flat.new_zeros(len(flat), experts).scatter_add_(1, flat, torch.ones_like(flat))
+
+
+def earlier_rows(counts: Tensor, group: str, chunk: int, chunks: int) -> Tensor:
+    """Rows that each expert gets before the first position of each of my sequences.
+
+    counts [W, B, E] holds `tally` of all shards, batch-major and then by chunk of the sequence (`chunks` of them, mine is
+    the `chunk`-th) -> [B_total, E], for all sequences of the micro-batch.
+    """
+    by_sequence = counts.unflatten(0, (-1, chunks)).transpose(1, 2).flatten(0, 1)  # [B_total, chunks, E]
+    within = by_sequence[:, :chunk].sum(1)
+    if group == PER_SEQUENCE:
+        return within
+    whole = by_sequence.sum(1)
+    return whole.cumsum(0) - whole + within
+
+
+def drop(
+    prob: Tensor, expert: Tensor, before: Tensor, group: str, capacity: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Number the choices of each expert and drop those beyond capacity.
+
+    prob, expert [B, S, K], before [B, E] -> prob, expert, place [B, S, K].
+    """
+    taken = F.one_hot(expert.flatten(1), before.shape[-1])
+    running = taken.cumsum(1) - taken + before.unsqueeze(1)
+    place = (running * taken).sum(-1).view_as(expert)
+    if capacity is None:
+        return prob, expert, place
+    kept = place < capacity
+    return prob * kept, expert, place.clamp(max=capacity)
+
+
+# ---- Rows whose number is data: the local side of a ragged dispatch. Sorted by expert, then by token, then by choice.
+
+
+def sort_rows(x: Tensor, expert: Tensor, kept: Tensor | None, experts: int) -> tuple[Tensor, Tensor]:
+    """My tokens' rows in the experts' order: x [B, S, H], expert [B, S, K] -> rows [N, H], counts [E]."""
+    order, counts = _order(expert, kept, experts)
+    return x.flatten(0, 1).index_select(0, order // expert.shape[-1]), counts
+
+
+def grouped_linear_ragged(rows: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """One matrix per expert over its run of rows. rows [N, K], weight [E, O, K], counts [E] -> [N, O]."""
+    runs = rows.split(counts.tolist())
+    return torch.cat([F.linear(run, matrix) for run, matrix in zip(runs, weight.unbind(0), strict=True)])
+
+
+def collect_rows(rows: Tensor, prob: Tensor, expert: Tensor, kept: Tensor | None, experts: int) -> Tensor:
+    """The inverse of `sort_rows`, weighted: rows [N, H], prob [B, S, K] -> [B, S, H], choices added in order."""
+    order, _ = _order(expert, kept, experts)
+    place = torch.full((expert.numel(),), len(rows), device=rows.device).index_copy(
+        0, order, torch.arange(len(order), device=rows.device)
+    )
+    table = torch.cat([rows, rows.new_zeros(1, rows.shape[-1])])
+    home = torch.zeros((), dtype=rows.dtype, device=rows.device)
+    for weight, choice in zip(prob.unbind(-1), place.view_as(expert).unbind(-1), strict=True):
+        found = table.index_select(0, choice.flatten()).unflatten(0, choice.shape)
+        home = home + weight.to(rows.dtype).unsqueeze(-1) * found
+    return home
+
+
+def kept_of(place: Tensor, capacity: int | None) -> Tensor | None:
+    """Which choices survive: None where nothing is dropped."""
+    return None if capacity is None else place < capacity
+
+
+def _order(expert: Tensor, kept: Tensor | None, experts: int) -> tuple[Tensor, Tensor]:
+    key = expert.flatten()
+    if kept is not None:
+        key = torch.where(kept.flatten(), key, experts)
+    counts = torch.bincount(key, minlength=experts)[:experts]
+    return key.argsort(stable=True)[: int(counts.sum())], counts
+
+
+def _slots(expert: Tensor, place: Tensor, experts: int, room: int, group: str) -> Tensor:
+    """Row of each choice in [E, G, C] flattened, one past the end where it was dropped: [B, S, K]."""
+    if group == PER_SEQUENCE:
+        groups = len(expert)
+        slot = (expert * groups + torch.arange(groups, device=expert.device)[:, None, None]) * room + place
+    else:
+        groups, slot = 1, expert * room + place
+    return torch.where(place < room, slot, experts * groups * room)
+
+
+def _room(expert: Tensor, capacity: int | None, group: str) -> int:
+    """Capacity, or the most rows that a dropless group can give one expert."""
+    if capacity is not None:
+        return capacity
+    return expert.shape[1] if group == PER_SEQUENCE else expert.shape[0] * expert.shape[1]
+
+
+# ---- One node each under torch.export.
+
+_LIBRARY = torch.library.Library("moec", "DEF")
+_LIBRARY.define(
+    "route(Tensor logits, int top_k, int? capacity, str group, bool softmax_first) -> (Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define("dispatch(Tensor x, Tensor expert, Tensor place, int experts, int? capacity, str group) -> Tensor")
+_LIBRARY.define("grouped_linear(Tensor rows, Tensor weight) -> Tensor")
+_LIBRARY.define("collect(Tensor rows, Tensor prob, Tensor expert, Tensor place, str group) -> Tensor")
+
+
+@torch.library.register_fake("moec::route", lib=_LIBRARY)
+def _route_shapes(
+    logits: Tensor, top_k: int, capacity: int | None, group: str, softmax_first: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (*logits.shape[:2], top_k)
+    return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64), logits.new_empty(shape, dtype=torch.int64)
+
+
+@torch.library.register_fake("moec::dispatch", lib=_LIBRARY)
+def _dispatch_shapes(x: Tensor, expert: Tensor, place: Tensor, experts: int, capacity: int | None, group: str) -> Tensor:
+    groups = x.shape[0] if group == PER_SEQUENCE else 1
+    return x.new_empty(experts, groups, _room(expert, capacity, group), x.shape[-1])
+
+
+@torch.library.register_fake("moec::grouped_linear", lib=_LIBRARY)
+def _grouped_linear_shapes(rows: Tensor, weight: Tensor) -> Tensor:
+    return rows.new_empty(*rows.shape[:-1], weight.shape[1])
+
+
+@torch.library.register_fake("moec::collect", lib=_LIBRARY)
+def _collect_shapes(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: str) -> Tensor:
+    return rows.new_empty(*prob.shape[:2], rows.shape[-1])
