@@ -24,7 +24,7 @@ from moec.runtime.collectives import (
     wait,
 )
 from moec.runtime.communicator import Slot
-from moec.runtime.ragged import exchange_counts, gather_counts, return_rows, send_rows
+from moec.runtime.ragged import exchange_counts, gather_counts, gather_rows, return_rows, scatter_rows, send_rows
 from moec.runtime.run import Run
 from moec.runtime.tape import Tape, accumulate
 from moec.runtime.weights import Weight
@@ -48,10 +48,12 @@ __all__ = [
     "exchange_counts",
     "first",
     "gather_counts",
+    "gather_rows",
     "group_size",
     "reduce_scatter",
     "reduce_scatter_start",
     "return_rows",
+    "scatter_rows",
     "send_rows",
     "spread",
     "take",

@@ -100,7 +100,7 @@ def tally(expert: Tensor, experts: int) -> Tensor:
 def earlier_rows(counts: Tensor, group: str, chunk: int, chunks: int) -> Tensor:
     """Rows that each expert gets before the first position of each of my sequences.
 
-    counts [W, B, E] holds `tally` of all shards, batch-major and then by chunk of the sequence (`chunks` of them, mine is
+    counts [W, B, E] holds `tally` of all shards, batch-major and then by chunk of the sequence (of `chunks`, mine is
     the `chunk`-th) -> [B_total, E], for all sequences of the micro-batch.
     """
     by_sequence = counts.unflatten(0, (-1, chunks)).transpose(1, 2).flatten(0, 1)  # [B_total, chunks, E]
@@ -202,11 +202,17 @@ def _route_shapes(
     logits: Tensor, top_k: int, capacity: int | None, group: str, softmax_first: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = (*logits.shape[:2], top_k)
-    return logits.new_empty(shape), logits.new_empty(shape, dtype=torch.int64), logits.new_empty(shape, dtype=torch.int64)
+    return (
+        logits.new_empty(shape),
+        logits.new_empty(shape, dtype=torch.int64),
+        logits.new_empty(shape, dtype=torch.int64),
+    )
 
 
 @torch.library.register_fake("moec::dispatch", lib=_LIBRARY)
-def _dispatch_shapes(x: Tensor, expert: Tensor, place: Tensor, experts: int, capacity: int | None, group: str) -> Tensor:
+def _dispatch_shapes(
+    x: Tensor, expert: Tensor, place: Tensor, experts: int, capacity: int | None, group: str
+) -> Tensor:
     groups = x.shape[0] if group == PER_SEQUENCE else 1
     return x.new_empty(experts, groups, _room(expert, capacity, group), x.shape[-1])
 

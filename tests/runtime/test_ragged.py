@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moec.runtime import all_reduce, exchange_counts, gather_counts, return_rows, send_rows
+from moec.runtime import (
+    all_reduce,
+    exchange_counts,
+    gather_counts,
+    gather_rows,
+    return_rows,
+    scatter_rows,
+    send_rows,
+)
 from moec.runtime.simulated import simulate
 
 
@@ -76,3 +84,34 @@ def test_return_rows_is_the_transpose_of_send_rows():
 
     for there, back in simulate(2, program, lambda rank: {"ep": (0, 1)}):
         torch.testing.assert_close(there, back)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_gather_rows_and_its_transpose(data):
+    world, experts = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    row = st.lists(st.integers(0, 3), min_size=experts, max_size=experts)
+    counts = data.draw(st.lists(row, min_size=world, max_size=world))
+
+    def program(rank):
+        everyone = gather_counts(torch.tensor(counts[rank]), "etp")
+        labels = [[rank, expert, n] for expert, many in enumerate(counts[rank]) for n in range(many)]
+        rows = torch.tensor(labels, dtype=torch.float64).reshape(-1, 3).requires_grad_()
+        gathered = gather_rows(rows, everyone, "etp")
+        parts = (gathered.detach() * (rank + 1)).requires_grad_()
+        summed = scatter_rows(parts, everyone, "etp")
+        assert gathered.requires_grad and summed.requires_grad and gathered.is_leaf and summed.is_leaf
+        torch.testing.assert_close(summed, rows * sum(range(1, world + 1)))
+        return gathered.tolist()
+
+    expected = [[r, expert, n] for expert in range(experts) for r in range(world) for n in range(counts[r][expert])]
+    assert simulate(world, program, lambda rank: {"etp": tuple(range(world))}) == [expected] * world
+
+
+def test_rows_of_any_shape_are_gathered():
+    def program(rank):
+        everyone = gather_counts(torch.tensor([rank, 1]), "etp")
+        gathered = gather_rows(torch.full((rank + 1, 2, 2), float(rank)), everyone, "etp")
+        return gathered[:, 1, 1].tolist(), gather_rows(torch.full((rank + 1,), rank), everyone, "etp").tolist()
+
+    assert simulate(2, program, lambda rank: {"etp": (0, 1)}) == [([1.0, 0.0, 1.0], [1, 0, 1])] * 2
