@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import assert_never
 
 from moec.dsl.report import Report
 from moec.dsl.source import Place
 from moec.dsl.suggest import did_you_mean, nearest
 from moec.dsl.syntax import Chain, Expression, Negative, Number, Word
-from moec.dsl.units import PLAIN, UNITS, Misspelt, Quantity, read_literal, unit_name
+from moec.dsl.units import UNITS, Misspelt, Quantity, read_literal, unit_name
 
 MOST_BITS = 4096
 """Of the exact numerator or denominator of any result."""
@@ -17,7 +16,7 @@ MOST_BITS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names that a plan binds with `let`: what they are worth (None if that failed) and where they are bound."""
+    """The names that a plan binds with `let`: what they are worth (None if that failed), and each whole binding."""
 
     values: Mapping[str, Quantity | None]
     places: Mapping[str, Place]
@@ -60,7 +59,12 @@ def _report_misspelt(number: Number, fault: Misspelt, report: Report) -> None:
 
 def _name(word: Word, names: Names, report: Report) -> Quantity | None:
     bound = names.places.get(word.text)
-    if word.text in names.values and bound and bound.source == word.place.source and bound.span.start > word.place.span.start:
+    if (
+        word.text in names.values
+        and bound
+        and bound.source == word.place.source
+        and bound.span.end > word.place.span.start
+    ):
         headline = f"`{word.text}` is used before it is bound"
         help = ["move the `let` up, before its first use"]
         report.error("E106", headline, word.place.label("used here"), bound.note("bound here"), help=help)

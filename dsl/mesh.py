@@ -1,13 +1,14 @@
 """The mesh: named axes of ranks, the folds over them, and the atoms that all of them are made of.
 
-The last axis varies fastest. A folded axis `ep = 8 over dp, tp` multiplies no ranks: it is the fastest-varying 8 ranks of
-the block that dp and tp span. With dp = 4 and tp = 4 that is all of tp and the fast half of dp, so dp is cut in two
+The last axis varies fastest. A folded axis `ep = 8 over dp, tp` multiplies no ranks: it is the fastest-varying 8 ranks
+of the block that dp and tp span. With dp = 4 and tp = 4 that is all of tp and the fast half of dp, so dp is cut in two
 *atoms*, `dp.0` (2, slow) and `dp.1` (2, fast), and ep spans `dp.1, tp`. An axis that no fold cuts is an atom itself.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 class MeshFault(Exception):
@@ -90,9 +91,10 @@ class Mesh:
         return position
 
     def name(self, atoms: tuple[str, ...]) -> str:
-        """An identifier for groups over these atoms, and for no others: `tp`, `dp_ep`, or `dp1_tp` where an axis is cut.
+        """An identifier for groups over these atoms and no others: `tp`, `dp_ep`, or `dp1_tp` where an axis is cut.
 
-        Names with underscores can collide (`dp_ep` may be an axis, or dp and ep): the later reading gets underscores behind it.
+        Names with underscores can collide (`dp_ep` may be an axis, or dp and ep): the later reading gets underscores
+        behind it.
         """
         spelling = self._spell(atoms)
         rivals = {reading for reading in self._readings(spelling) if self._spell(reading) == spelling} | {atoms}
@@ -143,9 +145,15 @@ def fold_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
     found: set[int] = set()
     inner = 1
     for size in reversed(sizes):
-        found |= {inner * part for part in range(1, size + 1) if size % part == 0}
+        found |= {inner * part for part in divisors(size)}
         inner *= size
     return tuple(sorted(found - {1}))
+
+
+def divisors(number: int) -> tuple[int, ...]:
+    """The whole numbers that divide a positive one, ascending."""
+    low = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
+    return tuple(sorted({*low, *(number // part for part in low)}))
 
 
 def _refine(axes: tuple[Axis, ...]) -> tuple[Atom, ...]:
@@ -153,7 +161,7 @@ def _refine(axes: tuple[Axis, ...]) -> tuple[Atom, ...]:
     for base in axes:
         if not base.over:
             marks = [1, *_cuts(base, axes), base.size]
-            parts = [fast // slow for slow, fast in zip(marks, marks[1:], strict=False)][::-1]
+            parts = [fast // slow for slow, fast in pairwise(marks)][::-1]
             whole = len(parts) == 1
             atoms += [Atom(base.name if whole else f"{base.name}.{n}", size) for n, size in enumerate(parts)]
     return tuple(atoms)
@@ -168,7 +176,9 @@ def _cuts(base: Axis, axes: tuple[Axis, ...]) -> list[int]:
             continue
         rival = next((other for other in cuts if other % cut and cut % other), None)
         if rival:
-            raise MeshFault(fold.name, f"takes {cut} ranks of `{base.name}`, and another fold takes {rival}: they do not nest")
+            raise MeshFault(
+                fold.name, f"takes {cut} ranks of `{base.name}`, and another fold takes {rival}: they do not nest"
+            )
         cuts.append(cut)
     return sorted(cuts)
 
@@ -182,7 +192,9 @@ def _taken(fold: Axis, axes: tuple[Axis, ...]) -> dict[str, int]:
     sizes = tuple(axis.size for axis in block)
     taken = take_fastest(fold.size, sizes)
     if taken is None:
-        raise MeshFault(fold.name, f"takes {fold.size} ranks of a block of {sizes}: they do not nest", fold_sizes(sizes))
+        raise MeshFault(
+            fold.name, f"takes {fold.size} ranks of a block of {sizes}: they do not nest", fold_sizes(sizes)
+        )
     return {axis.name: count for axis, count in zip(block, taken, strict=True)}
 
 

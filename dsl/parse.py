@@ -15,6 +15,7 @@ from moec.dsl.syntax import (
     Binding,
     Block,
     Bound,
+    Chain,
     Dims,
     Document,
     Expression,
@@ -24,7 +25,6 @@ from moec.dsl.syntax import (
     Naming,
     Negative,
     Number,
-    Chain,
     Python,
     Setting,
     Tensor,
@@ -117,7 +117,7 @@ class _Builder(Transformer):
     def fold(self, size: Expression, over: Token, axes: tuple[Word, ...]) -> Fold:
         return Fold(size, axes, size.place.to(axes[-1].place))
 
-    def tensor(self, kind: Token, dims: Dims, below: Expression | None) -> Tensor:
+    def tensor(self, kind: Token, dims: Dims, below: Expression | None = None) -> Tensor:
         word = self._word(kind)
         return Tensor(word, dims, below, word.place.to(below.place if below else dims.place))
 

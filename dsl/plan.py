@@ -5,8 +5,9 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from moec.dsl.diagnostics import Diagnostic
-from moec.dsl.source import Label, Place, Source, Span
 from moec.dsl.mesh import Mesh
+from moec.dsl.schema import WEIGHTS
+from moec.dsl.source import Label, Place, Source, Span
 
 Argument: TypeAlias = int | float | bool | str
 
@@ -184,6 +185,7 @@ class Plan:
     """A whole plan after all checks that need no trace."""
 
     name: str
+    """The name of its file, without the ending."""
     source: Source
     model: Decoder | Imported
     mesh: Mesh
@@ -202,11 +204,30 @@ class Plan:
     places: dict[str, Place] = field(compare=False, repr=False)
     """Where each setting was written: "model.heads", "mesh.tp", "shard.heads"."""
 
-    def axes_of(self, dim: str) -> tuple[str, ...]:
-        """The mesh atoms that a dim is split over, major first; none if it is whole."""
+    def line_of(self, dim: str) -> Shard | None:
+        """The line of `shard` that places a dim: its own, or else its leader's; None if there is neither."""
         lines = {name: line for line in self.shard for name in line.dims}
-        line = lines.get(dim) or lines.get(FOLLOWS.get(dim, dim))
-        return tuple(atom for axis in line.axes for atom in self.mesh.atoms_of(axis)) if line else ()
+        leader = FOLLOWS.get(dim, dim) if isinstance(self.model, Decoder) else dim
+        return lines.get(dim) or lines.get(leader)
+
+    def axes_of(self, dim: str) -> tuple[str, ...]:
+        """The mesh atoms that a dim is split over, major first; none if it is whole.
+
+        A dim that merely follows leaves the atoms alone that split another dim of one of its weights.
+        """
+        line = self.line_of(dim)
+        if line is None:
+            return ()
+        atoms = tuple(atom for axis in line.axes for atom in self.mesh.atoms_of(axis))
+        if dim in line.dims:
+            return atoms
+        beside = {other for dims in WEIGHTS.values() if dim in dims for other in dims if other not in FOLLOWS}
+        taken = {atom for other in beside for atom in self.axes_of(other)}
+        return tuple(atom for atom in atoms if atom not in taken)
+
+    def dim_place(self, dim: str) -> Place:
+        """Where a dim that has a line is named, or else its leader."""
+        return self.places.get(f"shard.{dim}") or self.places[f"shard.{FOLLOWS[dim]}"]
 
     def label(self, path: str) -> Label | None:
         """The place of a setting, such as "model.heads", to point a diagnostic at; None if it was not written."""

@@ -16,11 +16,23 @@ class Report:
         self._errors: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
 
+    @property
+    def errors(self) -> int:
+        """How many there are so far."""
+        return len(self._errors)
+
     def error(self, code: str, headline: str, *labels: Label, help: Iterable[str] = ()) -> None:
         self._errors.append(Diagnostic(code, headline, labels, tuple(help)))
 
     def warn(self, code: str, headline: str, *labels: Label, help: Iterable[str] = ()) -> None:
         self._warnings.append(Diagnostic(code, headline, labels, tuple(help), Severity.WARNING))
+
+    def add(self, errors: Iterable[Diagnostic]) -> None:
+        self._errors.extend(errors)
+
+    def taken(self) -> tuple[Diagnostic, ...]:
+        """The errors so far, for another report."""
+        return tuple(self._errors)
 
     def close(self) -> tuple[Diagnostic, ...]:
         """Raise PlanError with every error so far, in the order of the text; else return the warnings."""

@@ -19,7 +19,9 @@ _PIECE = re.compile(
       | (?P<foreign>\w*[^\x00-\x7f]\w*)""",
     re.VERBOSE,
 )
-_LOOKS_LIKE = dict(zip("аеорсухіјѕԁһԛԝαοινκτ−–—×∕“”„＝", "aeopcyxijsdhqwaoivkt---*/\"\"\"=", strict=True)) | {"\u00a0": "a space"}
+_LOOKS_LIKE = dict(zip("аеорсухіјѕԁһԛԝαοινκτ−–—×∕“”„＝", 'aeopcyxijsdhqwaoivkt---*/"""=', strict=True)) | {
+    "\u00a0": "a space"
+}
 
 
 def scan(source: Source, report: Report) -> None:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from moec.dsl.evaluate import Names, evaluate
 from moec.dsl.report import Report
-from moec.dsl.schema import SETTINGS, Choice, Entry, Flag, Kind, Real, Setting, Whole
+from moec.dsl.schema import SETTINGS, Choice, Flag, Kind, Real, Setting, Whole
 from moec.dsl.source import Place
 from moec.dsl.suggest import did_you_mean, listed, nearest
 from moec.dsl.syntax import Block, Chain, Negative, Number, Value, Word
@@ -25,32 +25,51 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Values by path, such as "model.experts.count"; one that is faulty is not there."""
+    """Values by path, such as "model.experts.count"; made only of a block without faults."""
 
     found: Mapping[str, Found]
 
-    def whole(self, path: str) -> int | None:
-        value = self._value(path)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+    def whole(self, path: str) -> int:
+        """A whole number that is given or has a default."""
+        value = self.whole_if(path)
+        assert value is not None, f"{path} has a value"
+        return value
 
-    def real(self, path: str) -> Fraction | None:
-        value = self._value(path)
-        return value if isinstance(value, Fraction) else None
+    def whole_if(self, path: str) -> int | None:
+        value = self.found[path].value
+        assert value is None or (isinstance(value, int) and not isinstance(value, bool)), f"{path} is a whole number"
+        return value
 
-    def word(self, path: str) -> str | None:
-        value = self._value(path)
-        return value if isinstance(value, str) else None
+    def real(self, path: str) -> Fraction:
+        """A number that is given or has a default."""
+        value = self.real_if(path)
+        assert value is not None, f"{path} has a value"
+        return value
 
-    def flag(self, path: str) -> bool | None:
-        value = self._value(path)
-        return value if isinstance(value, bool) else None
+    def real_if(self, path: str) -> Fraction | None:
+        value = self.found[path].value
+        assert value is None or isinstance(value, Fraction), f"{path} is a number"
+        return value
+
+    def number(self, path: str) -> Fraction:
+        """A whole or other number that is given, as a fraction."""
+        value = self.found[path].value
+        assert isinstance(value, int | Fraction), f"{path} is a number"
+        return Fraction(value)
+
+    def word(self, path: str) -> str:
+        value = self.found[path].value
+        assert isinstance(value, str), f"{path} is a word"
+        return value
+
+    def flag(self, path: str) -> bool:
+        value = self.found[path].value
+        assert isinstance(value, bool), f"{path} is true or false"
+        return value
 
     def place(self, path: str) -> Place | None:
         """Where a setting is written; None if it is not."""
         return self.found[path].place if path in self.found else None
-
-    def _value(self, path: str) -> Setting:
-        return self.found[path].value if path in self.found else None
 
 
 def read_settings(block: Block, path: str, names: Names, report: Report, also: Iterable[str] = ()) -> dict[str, Found]:
@@ -153,8 +172,6 @@ def _in_real(quantity: Quantity, kind: Real, name: str, place: Place, report: Re
         return value
     least = f"above {shown(kind.least)}" if kind.open_least else f"at least {shown(kind.least)}"
     most = f"below {shown(kind.most)}" if kind.open_most else f"at most {shown(kind.most)}"
-    is_most = "" if low and not high else f" {least}"
-    wanted = f"{is_most}{' and' if is_most and kind.most < 10**9 else ''}{f' {most}' if kind.most < 10**9 or not low else ''}"
     wanted = f" {least}" if not low else f" {most}"
     report.error("E110", f"`{name}` is{wanted}", place.label(f"{shown(value)} is not"))
     return Failed()

@@ -74,7 +74,11 @@ def read_literal(text: str) -> Quantity | Misspelt:
     digits = match["whole"] + match["rest"]
     if len(match["whole"]) > 1 and digits[0] == "0":
         return Misspelt("starts with a zero", (f"write `{text.lstrip('0_') or '0'}`",))
-    if len(digits) > MOST_EXPONENT or len(match["exponent"] or "") > 5 or abs(int(match["exponent"] or 0)) > MOST_EXPONENT:
+    if (
+        len(digits) > MOST_EXPONENT
+        or len(match["exponent"] or "") > 5
+        or abs(int(match["exponent"] or 0)) > MOST_EXPONENT
+    ):
         return Misspelt(f"beyond 1e{MOST_EXPONENT} or 1e-{MOST_EXPONENT}, or longer than {MOST_EXPONENT} digits")
     unit = match["unit"]
     if unit and unit not in UNITS:
@@ -86,6 +90,10 @@ def read_literal(text: str) -> Quantity | Misspelt:
 def unit_name(unit: Unit) -> str:
     """A unit as people write it: `B/s`, or `1` for a plain number."""
     names = ("B", "s", "FLOP", "tokens")
-    above = "*".join(f"{name}^{power}" if power > 1 else name for name, power in zip(names, unit, strict=True) if power > 0)
-    below = "/".join(f"{name}^{-power}" if power < -1 else name for name, power in zip(names, unit, strict=True) if power < 0)
+    above = "*".join(
+        f"{name}^{power}" if power > 1 else name for name, power in zip(names, unit, strict=True) if power > 0
+    )
+    below = "/".join(
+        f"{name}^{-power}" if power < -1 else name for name, power in zip(names, unit, strict=True) if power < 0
+    )
     return f"{above or '1'}/{below}" if below else above or "1"
