@@ -28,20 +28,15 @@ class Job:
     accumulate: int  # micro-batches of a step
     training: Training
     inputs: tuple[Input, ...]
+    loss: Literal["sum", "mean"]  # of a micro-batch: over its valid targets, or already divided by their number
     data: str | None  # "package.module:name" of an indexable dataset
     hash: str  # of the plan and of what was made of it
 
     @property
     def tokens(self) -> int:
-        """Tokens that a step learns from; of a model that reads none, its samples."""
+        """Tokens that a step reads; of a model that reads none, its samples."""
         labels = next((given for given in self.inputs if given.kind == "labels"), None)
         return self.batch * (labels.shape[0] if labels else 1)
-
-    @property
-    def seed(self) -> float:
-        """The gradient of the loss of one micro-batch: a sum over tokens, or else a mean over its samples."""
-        sums = any(given.kind == "labels" for given in self.inputs)
-        return 1.0 / self.tokens if sums else 1.0 / self.accumulate
 
 
 def read_job(path: Path) -> Job:
@@ -68,6 +63,7 @@ def read_job(path: Path) -> Job:
         schedule["accumulate"],
         training,
         tuple(inputs),
+        plan["loss"],
         plan["data"],
         plan["hash"],
     )

@@ -8,6 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from moec.runtime.collectives import Pending, all_reduce_start, wait
 from moec.runtime.communicator import WORLD, Slot, current
 from moec.runtime.data import Source
 from moec.runtime.job import Job
@@ -19,6 +20,10 @@ from moec.runtime.weights import Values, Weights
 
 class NotFinite(RuntimeError):
     """The loss or a gradient is infinite or no number. All ranks raise it in the same step, before any update."""
+
+
+class NothingValid(RuntimeError):
+    """No target of the whole step is valid, so that its loss is nothing. All ranks raise it, before any update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,15 @@ class Run:
         self.tables: dict[str, Tensor] = {}
         if hasattr(stage, "make_tables"):
             self.tables = {name: table.to(self.device) for name, table in stage.make_tables().items()}
-        precise = job.training.dtype is torch.float64
-        self.seed = torch.tensor(job.seed, dtype=torch.float64 if precise else torch.float32, device=self.device)
         self.step = 0
         self.result: StepResult | None = None  # of the last step
         self._splits: dict[str, tuple[Axes, ...]] = stage.INPUTS if hasattr(stage, "INPUTS") else {}
         self._source = source
         self._tapes: dict[int, Tape] = {}
-        self._inputs: tuple[int, dict[str, Tensor]] | None = None
+        self._inputs: dict[int, dict[str, Tensor]] = {}
         self._losses: list[Tensor] = []
+        self._valid: Pending | None = None
+        self._divisor: Tensor | None = None
         self._families = {family.reduce: family for family in self.weights.families}
 
     def tape(self, i: int) -> Tape:
@@ -63,9 +68,41 @@ class Run:
 
     def inputs(self, i: int) -> dict[str, Tensor]:
         """This rank's slices of the inputs of micro-batch i, those that the stage reads."""
-        if self._inputs is None or self._inputs[0] != i:
-            self._inputs = i, {name: self._input(name, i) for name in self._splits}
-        return self._inputs[1]
+        if i not in self._inputs:
+            if self.job.loss == "mean":
+                self._inputs.clear()  # those of a sum are read twice: first they are counted
+            self._inputs[i] = {name: self._input(name, i) for name in self._splits}
+        return self._inputs[i]
+
+    def count_valid(self, counts: Sequence[Tensor], same: str = "") -> None:
+        """Begin a step whose loss is a sum: how many targets of all micro-batches on all ranks it is over.
+
+        `counts` are this rank's, one integer a micro-batch, and none on a stage that has no loss; if the group `same`
+        has the same ones, they count once. The sum arrives while the first micro-batches are under way.
+        """
+        assert self.job.loss == "sum", f"the loss of {self.job.name} is a mean, which is divided already"
+        mine = counts if not same or current().coordinate(same) == 0 else ()
+        total = torch.zeros((), dtype=torch.int64, device=self.device)
+        for count in mine:
+            total += count
+        self._valid = all_reduce_start(total, WORLD, "valid")
+
+    @property
+    def divisor(self) -> Tensor:
+        """What the sum of the losses of all is divided by, float64: the step's valid targets, or its micro-batches."""
+        if self._divisor is None:
+            if self.job.loss == "mean":
+                self._divisor = torch.tensor(float(self.job.accumulate), dtype=torch.float64, device=self.device)
+            else:
+                assert self._valid is not None, "the loss is a sum, but the step did not begin with run.count_valid"
+                self._divisor = wait(self._valid).double()
+        return self._divisor
+
+    @property
+    def seed(self) -> Tensor:
+        """The gradient of the loss of one micro-batch."""
+        precise = self.job.training.dtype is torch.float64
+        return self.divisor.clamp(min=1).reciprocal().to(torch.float64 if precise else torch.float32)
 
     def add_loss(self, x: Tensor, same: str = "") -> None:
         """Count x, this rank's summand of a micro-batch's loss; if the group `same` has the same x, count it once."""
@@ -93,14 +130,13 @@ class Run:
         for tape in self._tapes.values():
             tape.done()
         self.weights.clear_padding()
-        self.result, finite = self._total()
-        if not finite:
-            raise NotFinite(self._first_not_finite())
+        self.result = self._total()
         self.optimizer.step(self.result.gradient_norm)
         self.weights.zero_gradients()
         self._tapes.clear()
         self._losses.clear()
-        self._inputs = None
+        self._inputs.clear()
+        self._valid = self._divisor = None
         self.step += 1
 
     def _input(self, name: str, i: int) -> Tensor:
@@ -114,16 +150,20 @@ class Run:
         x = whole[(slice(None), *where)].contiguous()
         return x.to(self.device, self.job.training.dtype if x.is_floating_point() else None)
 
-    def _total(self) -> tuple[StepResult, bool]:
-        """Loss and norm of all ranks together, and whether all of it is finite on every rank."""
-        loss = torch.zeros((), dtype=torch.float64)
-        if self._losses:
-            loss = torch.stack([x.double() for x in self._losses]).sum() * self.job.seed
-        total = torch.stack([x.to(self.device) for x in (loss, *self.optimizer.squared_norm())])
+    def _total(self) -> StepResult:
+        """Loss and norm of all ranks together; all of it is finite on every rank."""
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for x in self._losses:
+            loss += x
+        total = torch.stack((loss, *[x.to(self.device) for x in self.optimizer.squared_norm()]))
         if current().size(WORLD) > 1:
             current().all_reduce_in_place(total, WORLD, "loss and norm")
-        loss, square, spoiled = total.tolist()
-        return StepResult(loss, sqrt(square) if square >= 0 else square), spoiled == 0 and isfinite(loss)
+        loss, square, spoiled, divisor = torch.stack((*total.unbind(), self.divisor)).tolist()
+        if divisor == 0:
+            raise NothingValid(f"step {self.step + 1}: no target of any micro-batch is valid")
+        if spoiled != 0 or not isfinite(loss):
+            raise NotFinite(self._first_not_finite())
+        return StepResult(loss / divisor, sqrt(square))
 
     def _first_not_finite(self) -> str:
         """What this rank holds of it; a rank that holds nothing of it says so."""

@@ -21,7 +21,7 @@ from moec.runtime.handshake import Refusal, shake_hands
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
 from moec.runtime.place import place_of
-from moec.runtime.run import NotFinite, Run
+from moec.runtime.run import NotFinite, NothingValid, Run
 
 
 def main(folder: str | Path, arguments: list[str] | None = None) -> None:
@@ -41,6 +41,8 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
         _stop(f"rank {rank}: {fault}", 2)
     except NotFinite as fault:
         _stop("" if "another rank" in str(fault) else f"rank {rank}: {fault}", 1)
+    except NothingValid as fault:
+        _stop(str(fault) if rank == 0 else "", 1)
     except Exception as error:
         _stop(_report(error, rank, folder), 1)
 

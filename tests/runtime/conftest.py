@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from moec.runtime.data import Text
+from moec.runtime.data import Source, Text
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
 from moec.runtime.run import Run
@@ -39,10 +39,10 @@ class Tiny:
         """This file, as a text."""
         return Text.read([Path(__file__)], self.job.inputs, seed=7)
 
-    def simulate(self, program: Callable[[ModuleType, Run], Result]) -> list[Result]:
+    def simulate(self, program: Callable[[ModuleType, Run], Result], source: Source | None = None) -> list[Result]:
         """What program(rank file, run) gives on all ranks in one process."""
         modules = [importlib.import_module(f"rank_{rank:03d}") for rank in range(2 * self.dp * self.tp)]
-        job, source = self.job, self.source
+        job, source = self.job, source or self.source
 
         def run(rank: int) -> Result:
             return program(modules[rank], Run(modules[rank], job, Initial(7), source))
@@ -85,6 +85,7 @@ def _write(tiny: Tiny, precision: str, clip: float | None) -> None:
             "tokens": {"kind": "tokens", "shape": [SEQ], "below": VOCAB},
             "labels": {"kind": "labels", "shape": [SEQ], "below": VOCAB},
         },
+        "loss": "sum",
         "data": None,
         "hash": "1234",
     }
@@ -118,6 +119,7 @@ SLICES = {{"layer": {{"up": "{rows}"}}}}
 _FIRST = """
 
 def step(run):
+    run.count_valid(())
     y = stage.forward(run, 0, ())
     run.send(y, NEXT)
     y = stage.forward(run, 1, ())
@@ -132,6 +134,7 @@ def step(run):
 _LAST = """
 
 def step(run):
+    run.count_valid(stage.count(run), same="tp")
     x = run.receive(stage.ACTIVATIONS_IN, PREVIOUS)
     stage.forward(run, 0, x)
     dx = stage.backward(run, 0)

@@ -14,7 +14,7 @@ PICTURES = (Input("image", "float", (3, 4, 4), None), Input("label", "int", (), 
 
 
 def job(inputs, data=None):
-    return Job("tiny", 1, 4, 1, Training(0.1, 0.9, 0.9, 1e-8, 0.0, None, "fp32", 0), inputs, data, "")
+    return Job("tiny", 1, 4, 1, Training(0.1, 0.9, 0.9, 1e-8, 0.0, None, "fp32", 0), inputs, "sum", data, "")
 
 
 def test_labels_are_one_byte_on(tmp_path):

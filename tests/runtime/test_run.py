@@ -1,13 +1,15 @@
 """A whole job, all ranks in one process, against the same model under plain autograd."""
 
+from dataclasses import dataclass
 from math import isclose
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from moec.runtime.data import Source
 from moec.runtime.initial import Initial
-from moec.runtime.run import NotFinite
+from moec.runtime.run import NotFinite, NothingValid
 
 VOCAB, HIDDEN, FFN = 11, 6, 7
 STEPS = 3
@@ -50,7 +52,7 @@ def reference(job, source, clip):
     for step in range(STEPS):
         samples = [source.sample(step * job.batch + i) for i in range(job.batch)]
         tokens, labels = (torch.stack([sample[name] for sample in samples]) for name in ("tokens", "labels"))
-        loss = model.loss(tokens, labels) / labels.numel()
+        loss = model.loss(tokens, labels) / (labels != -100).sum()
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.named.values(), clip or float("inf"))
@@ -59,9 +61,28 @@ def reference(job, source, clip):
     return results, {name: value.detach() for name, value in model.named.items()}
 
 
+@dataclass(frozen=True)
+class Masked:
+    """A source without the labels that are below some number, so without any for the first samples of a step."""
+
+    whole: Source
+    below: int
+
+    @property
+    def fingerprint(self):
+        return "masked"
+
+    def sample(self, index):
+        sample = self.whole.sample(index)
+        kept = (sample["labels"] >= self.below) & (index % 12 > 2)
+        return {**sample, "labels": sample["labels"].where(kept, -100)}
+
+
 @pytest.mark.parametrize(("dp", "tp", "clip"), [(1, 1, None), (3, 2, 0.1), (2, 3, 10.0)])
-def test_equals_plain_autograd(tiny, dp, tp, clip):
+@pytest.mark.parametrize("below", [0, 6])
+def test_equals_plain_autograd(tiny, dp, tp, clip, below):
     made = tiny(dp, tp, clip=clip)
+    source = Masked(made.source, below) if below else made.source
 
     def program(rank, run):
         results = []
@@ -70,8 +91,8 @@ def test_equals_plain_autograd(tiny, dp, tp, clip):
             results.append((run.result.loss, run.result.gradient_norm))
         return results, [(shard.where, shard.inside, shard.value, name) for name, shard in run.weights.shards.items()]
 
-    expected, weights = reference(made.job, made.source, clip)
-    ranks = made.simulate(program)
+    expected, weights = reference(made.job, source, clip)
+    ranks = made.simulate(program, source)
     for results, shards in ranks:
         for (loss, norm), (true_loss, true_norm) in zip(results, expected, strict=True):
             assert isclose(loss, true_loss, rel_tol=1e-12) and isclose(norm, true_norm, rel_tol=1e-11)
@@ -123,12 +144,53 @@ def test_a_gradient_that_is_not_finite_stops_all_ranks_before_the_update(tiny):
     assert set(messages) - {messages[2]} == {"step 1: a loss or gradient of another rank is not finite"}
 
 
+def test_a_step_without_valid_labels_stops_all_ranks_before_the_update(tiny):
+    made = tiny(1, 2)
+
+    def program(rank, run):
+        before = [family.values.clone() for family in run.weights.families]
+        with pytest.raises(NothingValid, match="step 1: no target of any micro-batch is valid"):
+            rank.step(run)
+        assert all(a.equal(b.values) for a, b in zip(before, run.weights.families, strict=True))
+
+    made.simulate(program, Masked(made.source, 1000))
+
+
+def test_a_loss_that_is_a_mean_is_divided_by_the_micro_batches(tiny):
+    made = tiny(2, 1)
+    edit(made.folder / "plan.json", '"loss": "sum"', '"loss": "mean"')
+    for rank in range(4):
+        edit(made.folder / f"rank_{rank:03d}.py", "    run.count_valid", "    pass  # ")
+    edit(made.folder / "stage_1.py", 'reduction="sum")', 'reduction="mean") / 2')
+
+    def program(rank, run):
+        rank.step(run)
+        return run.result.loss
+
+    (loss, _), *_ = reference(made.job, made.source, None)[0]
+    assert all(isclose(found, loss, rel_tol=1e-12) for found in made.simulate(program))
+
+
+def test_a_sum_that_was_not_counted_is_found(tiny):
+    made = tiny(1, 1)
+    for rank in (0, 1):
+        edit(made.folder / f"rank_{rank:03d}.py", "    run.count_valid", "    pass  # ")
+    with pytest.raises(AssertionError, match="the loss is a sum, but the step did not begin"):
+        made.simulate(lambda rank, run: rank.step(run))
+
+
 def test_a_slice_that_the_coordinates_do_not_give_is_refused(tiny):
     made = tiny(1, 2)
     path = made.folder / "rank_001.py"
     path.write_text(path.read_text().replace("[4:7, :]", "[0:4, :]"))
     with pytest.raises(ValueError, match=r"rank 1 states that layer.up is \[0:4, :\] of \[7, 6\]"):
         made.simulate(lambda rank, run: None)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 def _initial(name, shape, init):

@@ -20,8 +20,17 @@ def loss(x, labels, weight):
     return F.cross_entropy(F.linear(x, weight).flatten(0, 1), labels.flatten(), reduction="sum")
 
 
+def valid(labels):
+    return (labels != -100).sum()
+
+
 def make_tables():
     return {"scale": torch.full((), 0.5, dtype=DTYPE)}
+
+
+def count(run):
+    """Valid labels of each micro-batch."""
+    return [valid(run.inputs(i)["labels"]) for i in range(run.job.accumulate)]
 
 
 def forward(run, i, x):
