@@ -1,7 +1,7 @@
 """Checks that every dim divides evenly over the axes it goes over."""
 
 from moec.dsl.mesh import divisors
-from moec.dsl.plan import FOLLOWS, Decoder, Imported, Plan
+from moec.dsl.plan import FOLLOWS, Imported, Plan
 from moec.dsl.report import Report
 from moec.dsl.suggest import listed
 
@@ -11,17 +11,20 @@ _MOST_SIZES = 12
 
 def check_sizes(plan: Plan, report: Report) -> None:
     """Report dims that cannot be split evenly; batch and layers are checked apart, and vocab is padded."""
-    for dim, size in _sizes(plan.model).items():
+    for dim, size in _sizes(plan).items():
         atoms = plan.axes_of(dim)
         if size % plan.mesh.size(atoms):
             _report_uneven(plan, dim, size, atoms, report)
 
 
-def _sizes(model: Decoder | Imported) -> dict[str, int]:
+def _sizes(plan: Plan) -> dict[str, int]:
+    model = plan.model
     if isinstance(model, Imported):
         named = {dim for given in model.inputs for dim in given.dims}
         return {name: value for name, value in model.arguments if name in named and isinstance(value, int)}
-    sizes = {"seq": model.seq, "hidden": model.hidden, "heads": model.heads, "kv_heads": model.kv_heads}
+    sizes = {"seq": model.seq, "hidden": model.hidden, "heads": model.heads}
+    if model.kv_heads != model.heads or "shard.kv_heads" in plan.places:
+        sizes["kv_heads"] = model.kv_heads
     if model.ffn and any(not model.sparse(layer) for layer in range(model.experts.every if model.experts else 1)):
         sizes["ffn"] = model.ffn
     if model.experts:
@@ -47,6 +50,8 @@ def _report_uneven(plan: Plan, dim: str, size: int, atoms: tuple[str, ...], repo
 
 
 def _said(dim: str, size: int) -> str:
+    if dim == "expert_ffn":
+        return f"experts have `hidden = {size}`"
     return f"{size} {_COUNTED[dim]}" if dim in _COUNTED else f"`{dim}` is {size}"
 
 

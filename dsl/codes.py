@@ -22,6 +22,8 @@ CODES = {
     "E112": "an item that does not belong in its block",
     "E113": "a name that cannot be used",
     "E114": "a --set that is not path=value",
+    "E115": "a command line that moec does not know",
+    "E116": "a number of processes that is not the plan's",
     # The mesh, and what goes over it.
     "E201": "the mesh has too many ranks",
     "E202": "an axis that the mesh does not have",
@@ -45,6 +47,11 @@ CODES = {
     "E305": "an imported name that is not `package.module:name`",
     "E306": "an input of an imported model is not usable",
     # E4xx: what only a trace of the model shows (the compiler's).
+    # Folders.
+    "E501": "the output folder is no folder",
+    "E502": "the output folder cannot be written",
+    "E503": "the output folder holds something that moec did not write",
+    "E504": "there is no output of moec to read",
     # Warnings.
     "W001": "a setting has no effect yet",
     "W002": "a setting has no effect in this plan",

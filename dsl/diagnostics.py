@@ -54,6 +54,22 @@ def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
     return "\n".join("\n".join(_lines(diagnostic, ink)) + "\n" for diagnostic in diagnostics)
 
 
+def as_record(diagnostic: Diagnostic) -> dict[str, object]:
+    """A diagnostic for machines: code, severity, headline, help, and where its first primary label stands."""
+    record: dict[str, object] = {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity.value,
+        "message": diagnostic.headline,
+        "help": list(diagnostic.help),
+    }
+    label = next((label for label in diagnostic.labels if label.primary), None)
+    if label is None:
+        return record
+    start, _ = _line_bounds(label)
+    line, column = _line_number(label), label.span.start - start + 1
+    return record | {"file": label.source.path, "line": int(line or 1), "column": column, "label": label.text}
+
+
 @dataclass(frozen=True, slots=True)
 class _Ink:
     """Wraps text in ANSI colours, or leaves it plain."""

@@ -166,9 +166,9 @@ class _Builder(Transformer):
         return () if isinstance(axes, Token) else axes
 
     def _chain(self, first: Expression, rest: tuple[Expression | Token, ...]) -> Chain:
-        signs, operands = rest[::2], rest[1::2]
-        pairs = tuple((str(sign), operand) for sign, operand in zip(signs, operands, strict=True))
-        return Chain(first, pairs, first.place.to(operands[-1].place))
+        signs = [str(part) for part in rest if isinstance(part, Token)]
+        operands = [part for part in rest if not isinstance(part, Token)]
+        return Chain(first, tuple(zip(signs, operands, strict=True)), first.place.to(operands[-1].place))
 
     def _word(self, token: Token) -> Word:
         return Word(str(token), self._place(token))

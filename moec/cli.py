@@ -1,0 +1,228 @@
+"""The `moec` command: reads a plan, and compiles, checks, shows, verifies or runs it.
+
+Exit status: 0; 1 if a valid plan fails a proof; 2 if the plan or the command line is at fault. The compiler, and torch
+with it, is imported once the plan has been read without faults, so that a faulty one is answered at once.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moec.dsl import Diagnostic, Plan, PlanError, read_plan, render
+from moec.dsl.diagnostics import as_record
+from moec.dsl.show_mesh import say_mesh, say_tilings, show_mesh
+from moec.options import parse_options
+
+if TYPE_CHECKING:
+    from moec.compiler.program import Program
+
+MOST_PROCESSES = 64
+"""That `moec run` starts without being told how many."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    try:
+        options = parse_options(sys.argv[1:] if arguments is None else arguments)
+        return COMMANDS[options.command](options, time.perf_counter())
+    except PlanError as fault:
+        _tell(fault.diagnostics)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def compile_command(options: argparse.Namespace, started: float) -> int:
+    """`moec compile`: write the rank programs."""
+    plan = _read(options)
+    folder = _folder(plan, options)
+    program = _write(plan, folder)
+    seconds = time.perf_counter() - started
+    if options.json:
+        print(json.dumps({**_counts(program), "seconds": round(seconds, 3), "output": str(folder)}))
+        return 0
+    print(_said(plan, program))
+    print(f"{folder}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
+    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} {folder}/main.py")
+    return 0
+
+
+def check_command(options: argparse.Namespace, started: float) -> int:
+    """`moec check`: everything that compile does, and nothing written."""
+    if not options.json:
+        plan = _read(options)
+        print(_said(plan, _compiled(plan)))
+        return 0
+    try:
+        plan = read_plan(options.plan, options.overrides)
+        program = _compiled(plan)
+    except PlanError as fault:
+        print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
+        return 2
+    seconds = round(time.perf_counter() - started, 3)
+    warnings = [as_record(each) for each in plan.warnings]
+    print(json.dumps({"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}))
+    return 0
+
+
+def show_command(options: argparse.Namespace, _: float) -> int:
+    """`moec show`: print a part of what the plan becomes."""
+    plan = _read(options)
+    if options.rank is not None:
+        _print_python(_emitted(plan, "rank", options.rank, plan.mesh.world_size))
+    elif options.stage is not None:
+        stages = plan.mesh.axis(plan.pipeline_axis).size if plan.pipeline_axis else 1
+        _print_python(_emitted(plan, "stage", options.stage, stages))
+    elif options.after is not None:
+        from moec.compiler.show import show_after
+
+        print(show_after(plan, options.after), end="")
+    elif options.weights or options.program:
+        from moec.compiler.show import show_program, show_weights
+
+        show = show_weights if options.weights else show_program
+        print(show(_compiled(plan)), end="")
+    else:
+        print(show_mesh(plan), end="")
+    return 0
+
+
+def verify_command(options: argparse.Namespace, _: float) -> int:
+    """`moec verify`: prove the programs equal to the unsharded model."""
+    plan = _read(options)
+    build = Path(options.build) if options.build is not None else None
+    if build is not None and not (build / "main.py").is_file():
+        headline = f"`{build}` holds no rank programs"
+        help = f"write them: moec compile {options.plan} -o {build}"
+        raise PlanError((Diagnostic("E504", headline, help=(help,)),))
+    from moec.compiler.verify import verify
+
+    verdict = verify(plan, _compiled(plan), build)
+    if options.json:
+        errors = {"loss": verdict.loss, "gradients": verdict.gradients, "weights": verdict.weights}
+        record = {"ranks": verdict.ranks, "equal": verdict.equal, "max_error": errors}
+        record |= {"seconds": round(verdict.seconds, 3), "shrunk": verdict.shrunk, "faults": verdict.faults}
+        print(json.dumps(record))
+    else:
+        print("\n".join((*verdict.statement, *verdict.faults)))
+    return 0 if verdict.equal else 1
+
+
+def run_command(options: argparse.Namespace, _: float) -> int:
+    """`moec run`: compile, and start every rank here under torchrun."""
+    plan = _read(options)
+    world = plan.mesh.world_size
+    if options.nproc is None and world > MOST_PROCESSES:
+        headline = f"the plan has {world} ranks, which is much for one machine"
+        help = f"start so many all the same: --nproc {world}", "or shrink the mesh: --set mesh.AXIS=1"
+        raise PlanError((Diagnostic("E116", headline, help=help),))
+    if options.nproc not in (None, world):
+        headline = f"the plan has {world} ranks, and --nproc asks for {options.nproc} processes"
+        help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
+        raise PlanError((Diagnostic("E116", headline, help=help),))
+    folder = _folder(plan, options)
+    _write(plan, folder)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    return 1 if subprocess.run([*launcher, str(folder / "main.py"), *options.passed]).returncode else 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, float], int]] = {
+    "compile": compile_command,
+    "check": check_command,
+    "show": show_command,
+    "verify": verify_command,
+    "run": run_command,
+}
+
+
+def _read(options: argparse.Namespace) -> Plan:
+    plan = read_plan(options.plan, options.overrides)
+    _tell(plan.warnings)
+    return plan
+
+
+def _tell(diagnostics: Iterable[Diagnostic]) -> None:
+    text = render(diagnostics, color=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+    if text:
+        print(text, file=sys.stderr)
+
+
+def _folder(plan: Plan, options: argparse.Namespace) -> Path:
+    """Where the output goes; raises PlanError before anything is compiled if it cannot."""
+    from moec.compiler.folder import check_folder
+
+    folder = Path(options.output) if options.output is not None else Path("build") / plan.name
+    check_folder(folder)
+    return folder
+
+
+def _compiled(plan: Plan) -> "Program":
+    from moec.compiler.pipeline import compile_plan
+
+    return compile_plan(plan)
+
+
+def _write(plan: Plan, folder: Path) -> "Program":
+    from moec.compiler.emit import emit
+    from moec.compiler.folder import write_folder
+
+    program = _compiled(plan)
+    write_folder(folder, emit(program))
+    return program
+
+
+def _emitted(plan: Plan, kind: str, number: int, count: int) -> str:
+    """The text of `rank_007.py` or `stage_1.py`."""
+    if not 0 <= number < count:
+        headline = f"there is no {kind} {number}: the plan has {count}, counted from 0"
+        raise PlanError((Diagnostic("E115", headline, help=(f"write --{kind} {count - 1} or less",)),))
+    from moec.compiler.emit import emit
+
+    files = emit(_compiled(plan))
+    return next(text for name, text in files.items() if re.fullmatch(rf"{kind}_0*{number}\.py", name))
+
+
+def _print_python(text: str) -> None:
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        print(text, end="")
+        return
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    Console().print(Syntax(text, "python", background_color="default"))
+
+
+def _counts(program: "Program") -> dict[str, int]:
+    return {
+        "world_size": program.world_size,
+        "parameters": program.parameters,
+        "distinct_programs": program.distinct_programs,
+    }
+
+
+def _said(plan: Plan, program: "Program") -> str:
+    size = program.parameters
+    parameters = next(
+        (f"{size / scale:.1f} {word}" for scale, word in ((10**9, "billion"), (10**6, "million")) if size >= scale),
+        f"{size:,}",
+    )
+    lines = [f"{plan.name}: {parameters} parameters, {say_mesh(plan.mesh)}", *say_tilings(plan)]
+    distinct = program.distinct_programs
+    return "\n".join(
+        [*lines, f"{distinct} distinct program{'s' if distinct != 1 else ''} for {program.world_size} ranks"]
+    )
+
+
+def _per_node(world: int) -> str:
+    return str(world) if world <= 8 else f"8 --nnodes {world // 8}" if world % 8 == 0 else str(world)

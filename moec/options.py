@@ -1,0 +1,97 @@
+"""The command line: its commands and their options."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+import moec
+from moec.dsl.diagnostics import Diagnostic, PlanError
+
+
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of one command; raises PlanError for a command line that is none."""
+    own, separator, passed = _split(list(arguments))
+    options = _parser().parse_args(own)
+    if separator and options.command != "run":
+        raise _fault(f"`moec {options.command}` passes nothing on", "leave `--` and what follows it out")
+    options.passed = passed
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _fault(message, f"`{self.prog} --help` lists what there is")
+
+
+def _fault(headline: str, help: str) -> PlanError:
+    return PlanError((Diagnostic("E115", headline, help=(help,)),))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    """What stands before and after the first `--`."""
+    if "--" not in arguments:
+        return arguments, False, []
+    at = arguments.index("--")
+    return arguments[:at], True, arguments[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="moec", description="Compile a plan into one readable PyTorch program for every rank.")
+    parser.add_argument("--version", action="version", version=f"moec {moec.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_compile(_command(commands, "compile", "write the rank programs of a plan"))
+    _add_json(_command(commands, "check", "say what is wrong with a plan, and write nothing"))
+    _add_show(_command(commands, "show", "print a part of what a plan becomes"))
+    _add_verify(_command(commands, "verify", "prove that the rank programs compute what the unsharded model does"))
+    _add_run(_command(commands, "run", "compile a plan and start its ranks on this machine"))
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.add_argument("plan", metavar="PLAN", help="a .plan file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a value of the plan, such as mesh.tp=8; may be given several times",
+    )
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="DIR", help="where to write (build/<name of the plan>)")
+
+
+def _add_compile(parser: argparse.ArgumentParser) -> None:
+    _add_output(parser)
+    _add_json(parser)
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--mesh", action="store_true", help="the axes, their groups and the tilings (the default)")
+    what.add_argument("--rank", type=int, metavar="N", help="the program of a rank")
+    what.add_argument("--stage", type=int, metavar="N", help="what the ranks of a pipeline stage share")
+    what.add_argument("--weights", action="store_true", help="every weight, its shape and its placement")
+    what.add_argument("--program", action="store_true", help="the instructions before they are written as Python")
+    what.add_argument("--after", metavar="PASS", help="the same as it stands after a pass of the compiler")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--build", metavar="DIR", help="verify the files in this folder, as they are")
+    _add_json(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [-h] [--set PATH=VALUE] [-o DIR] [--nproc N] PLAN [-- ARGUMENTS OF main.py]"
+    _add_output(parser)
+    parser.add_argument("--nproc", type=int, metavar="N", help="processes to start (as many as the plan has ranks)")
