@@ -132,11 +132,9 @@ class _Builder(Transformer):
         return tuple(self._word(name) for name in names)
 
     def dims(self, opening: Token, *rest: Expression | Token | None) -> Dims:
-        *items, closing = rest
-        return Dims(
-            tuple(item for item in items if not isinstance(item, Token) and item is not None),
-            self._place(opening).to(self._place(closing)),
-        )
+        items = tuple(part for part in rest if part is not None and not isinstance(part, Token))
+        closing = next(part for part in reversed(rest) if isinstance(part, Token))
+        return Dims(items, self._place(opening).to(self._place(closing)))
 
     def sum(self, first: Expression, *rest: Expression | Token) -> Chain:
         return self._chain(first, rest)
@@ -166,8 +164,8 @@ class _Builder(Transformer):
         return () if isinstance(axes, Token) else axes
 
     def _chain(self, first: Expression, rest: tuple[Expression | Token, ...]) -> Chain:
-        signs = [str(part) for part in rest if isinstance(part, Token)]
-        operands = [part for part in rest if not isinstance(part, Token)]
+        signs = [str(part) for part in rest[::2]]
+        operands = [part for part in rest[1::2] if not isinstance(part, str)]
         return Chain(first, tuple(zip(signs, operands, strict=True)), first.place.to(operands[-1].place))
 
     def _word(self, token: Token) -> Word:

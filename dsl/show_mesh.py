@@ -1,7 +1,7 @@
 """Says in words what a plan's mesh is: its axes and groups, and how weights and experts tile the ranks of a stage."""
 
-import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 from moec.dsl.mesh import Axis, Mesh
 from moec.dsl.plan import Decoder, Plan
@@ -73,7 +73,7 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _stride(group: tuple[int, ...]) -> str:
-    steps = {after - before for before, after in zip(group, group[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(group)}
     return "/".join(str(step) for step in sorted(steps)) if len(steps) < 3 else "mixed"
 
 
@@ -107,7 +107,6 @@ def _factors(factors: list[tuple[str, list[str]]], mesh: Mesh) -> str:
     said = []
     for name, atoms in factors:
         real = [atom for atom in atoms if mesh.size((atom,)) > 1]
-        said.append(
-            f"{name} {math.prod(mesh.size((atom,)) for atom in real)}" + (f" ({', '.join(real)})" if real else "")
-        )
+        over = f" ({', '.join(real)})" if real else ""
+        said.append(f"{name} {mesh.size(real)}{over}")
     return " · ".join(said)

@@ -212,16 +212,16 @@ def _counts(program: "Program") -> dict[str, int]:
 
 
 def _said(plan: Plan, program: "Program") -> str:
-    size = program.parameters
-    parameters = next(
-        (f"{size / scale:.1f} {word}" for scale, word in ((10**9, "billion"), (10**6, "million")) if size >= scale),
-        f"{size:,}",
-    )
-    lines = [f"{plan.name}: {parameters} parameters, {say_mesh(plan.mesh)}", *say_tilings(plan)]
-    distinct = program.distinct_programs
-    return "\n".join(
-        [*lines, f"{distinct} distinct program{'s' if distinct != 1 else ''} for {program.world_size} ranks"]
-    )
+    lines = [f"{plan.name}: {_large(program.parameters)} parameters, {say_mesh(plan.mesh)}", *say_tilings(plan)]
+    distinct, ranks = program.distinct_programs, program.world_size
+    return "\n".join([*lines, f"{distinct} distinct program{'s' if distinct != 1 else ''} for {ranks} ranks"])
+
+
+def _large(number: int) -> str:
+    for scale, word in ((10**9, "billion"), (10**6, "million")):
+        if number >= scale:
+            return f"{number / scale:.1f} {word}"
+    return f"{number:,}"
 
 
 def _per_node(world: int) -> str:
