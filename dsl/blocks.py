@@ -38,8 +38,7 @@ def _report_missing(document: Document, missing: list[str], report: Report) -> N
         help = f"a plan has at least {listed(NEEDED)}"
         report.error("E004", "the plan says nothing", place.label("no block up to here"), help=[help])
         return
-    verb = "is" if len(missing) == 1 else "are"
-    help = [f"{verb} needed: {', '.join(f'`{BLOCKS[kind]}`' for kind in missing)}"]
+    help = [f"write {', '.join(f'`{BLOCKS[kind]}`' for kind in missing)}"]
     report.error("E111", f"the plan lacks {listed(missing)}", place.label("the plan ends here"), help=help)
 
 

@@ -62,9 +62,7 @@ def _check_used(plan: Plan, axis: Axis, report: Report) -> None:
     place = plan.places[f"mesh.{axis.name}"]
     if folds and len(idle) < len(plan.mesh.atoms_of(axis.name)):
         rest = plan.mesh.size(idle)
-        label = place.label(
-            f"`{folds[0]}` splits something over a part of it only, and {rest} times the same work is done"
-        )
+        label = place.label(f"only the part of it in `{folds[0]}` is used, and {rest} ranks do the same work")
     else:
         label = place.label("no line of `shard` names it")
     help = [f"give it a dim, such as `batch over {axis.name}`, or write `{axis.name} = 1`"]

@@ -43,7 +43,8 @@ def _check_stages(plan: Plan, name: str, report: Report) -> None:
         report.error("E213", headline, label, note, help=[f"`{name}` is at most {plan.model.layers}"])
     elif plan.schedule.kind == "1f1b" and plan.schedule.accumulate < stages:
         micro_batches = plan.schedule.accumulate
-        headline = f"{stages} stages are never busy together: a step has {micro_batches} micro-batches"
+        count = f"{micro_batches} micro-batch{'es' if micro_batches > 1 else ''}"
+        headline = f"{stages} stages are never busy together: a step has {count}"
         place = plan.places.get("schedule.accumulate") or plan.places["schedule"]
         note = axis.note(f"{stages} stages")
         help = [f"write `accumulate = {stages}` or more"]

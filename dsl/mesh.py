@@ -193,7 +193,9 @@ def _taken(fold: Axis, axes: tuple[Axis, ...]) -> dict[str, int]:
     taken = take_fastest(fold.size, sizes)
     if taken is None:
         raise MeshFault(
-            fold.name, f"takes {fold.size} ranks of a block of {sizes}: they do not nest", fold_sizes(sizes)
+            fold.name,
+            f"takes {fold.size} ranks of a block of {' * '.join(map(str, sizes))}: they do not nest",
+            fold_sizes(sizes),
         )
     return {axis.name: count for axis, count in zip(block, taken, strict=True)}
 

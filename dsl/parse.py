@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from moec.dsl.report import Report
 from moec.dsl.scan import scan
@@ -62,10 +62,25 @@ def _parse(source: Source, start: int, rule: str):
     try:
         tree = _grammar().parse(text, start=rule)
     except UnexpectedInput as fault:
-        report_slip(source, fault, report)
+        at, accepted = _slip(fault, text, rule)
+        report_slip(source, at, accepted, report)
         report.close()
         raise AssertionError("a slip is an error") from fault
     return _Builder(source).transform(tree)
+
+
+def _slip(fault: UnexpectedInput, text: str, rule: str) -> tuple[int, frozenset[str]]:
+    """The offset of a fault, and the names of the terminals that the parser would take there."""
+    if isinstance(fault, UnexpectedToken):
+        at = len(text) if fault.token.type == "$END" else fault.pos_in_stream or 0
+        return at, frozenset(fault.accepts or fault.expected)
+    at = fault.pos_in_stream or 0
+    parser = _grammar().parse_interactive(text[:at], start=rule)
+    try:
+        parser.exhaust_lexer()
+    except UnexpectedInput:  # what stands before the fault reads otherwise on its own
+        return at, frozenset()
+    return at, frozenset(parser.accepts())
 
 
 @cache

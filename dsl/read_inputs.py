@@ -27,7 +27,7 @@ def read_inputs(
     """The inputs under the full and under the small arguments."""
     settings = once((item for item in block.items if isinstance(item, Setting)), reading.report) if block else []
     if not settings:
-        help = ["is needed: `inputs { image = float[batch, 3, 32, 32] }`"]
+        help = ["write `inputs { image = float[batch, 3, 32, 32] }`"]
         place = (block or model).place
         reading.report.error("E111", "an imported model lacks its inputs", place.label("says none"), help=help)
     tensors = [(setting, tensor) for setting in settings if (tensor := _tensor(setting, reading))]

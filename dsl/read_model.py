@@ -126,6 +126,6 @@ def _check_experts(experts: Experts | None, settings: Settings, reading: Reading
 
 def _check_feed_forward(block: Block, settings: Settings, experts: Experts | None, reading: Reading) -> None:
     if settings.whole_if("model.ffn") is None and (experts is None or experts.every > 1):
-        why = "no layer has experts" if experts is None else f"only every {experts.every}th layer has experts"
-        help = ["is needed: `ffn = ...`, the hidden size of the feed-forward"]
+        why = "no layer has experts" if experts is None else f"not every layer has experts: `every` is {experts.every}"
+        help = ["write `ffn = ...`, the hidden size of the feed-forward"]
         reading.report.error("E111", "`model` lacks `ffn`", block.place.label(why), help=help)

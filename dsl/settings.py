@@ -173,7 +173,8 @@ def _in_real(quantity: Quantity, kind: Real, name: str, place: Place, report: Re
     least = f"above {shown(kind.least)}" if kind.open_least else f"at least {shown(kind.least)}"
     most = f"below {shown(kind.most)}" if kind.open_most else f"at most {shown(kind.most)}"
     wanted = f" {least}" if not low else f" {most}"
-    report.error("E110", f"`{name}` is{wanted}", place.label(f"{shown(value)} is not"))
+    help = [f"write `{name} = none` for no limit"] if kind.none else []
+    report.error("E110", f"`{name}` is{wanted}", place.label(f"{shown(value)} is not"), help=help)
     return Failed()
 
 
@@ -207,7 +208,6 @@ def _report_unknown(word: Word, block: Block, known: tuple[str, ...], report: Re
 
 def _report_missing(block: Block, missing: list[str], report: Report) -> None:
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
         headline = f"`{block.kind.text}` lacks {listed(missing)}"
-        help = f"{verb} needed: {'  '.join(f'{name} = ...' for name in missing)}"
+        help = f"write `{'  '.join(f'{name} = ...' for name in missing)}`"
         report.error("E111", headline, block.place.label("in this block"), help=[help])

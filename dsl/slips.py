@@ -3,9 +3,6 @@
 import re
 from collections.abc import Callable, Collection
 
-from lark import Token
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-
 from moec.dsl.report import Report
 from moec.dsl.source import Place, Source, Span
 
@@ -29,9 +26,8 @@ _HELP = {
 }
 
 
-def report_slip(source: Source, fault: UnexpectedInput, report: Report) -> None:
-    """Report the one place where the grammar cannot go on."""
-    start, accepted = _where(source, fault)
+def report_slip(source: Source, start: int, accepted: Collection[str], report: Report) -> None:
+    """Report the one place where the grammar cannot go on, and the terminals that it would take there."""
     piece = _PIECE.match(source.text, start)
     found = piece.group() if piece else ""
     place = Place(source, Span(start, start + len(found)))
@@ -43,19 +39,6 @@ def report_slip(source: Source, fault: UnexpectedInput, report: Report) -> None:
     text = f"{expected} is expected {'here' if found else 'after this'}"
     headline = f"`{found}` is out of place" if found else "the text ends too early"
     report.error("E101", headline, place.label(text), help=_help(found, before, accepted))
-
-
-def _where(source: Source, fault: UnexpectedInput) -> tuple[int, Collection[str]]:
-    """The offset of the fault, and the names of the terminals that the parser would take there."""
-    match fault:
-        case UnexpectedToken(token=Token(type="$END")):
-            return len(source.text), fault.accepts or fault.expected
-        case UnexpectedToken():
-            return fault.pos_in_stream or 0, fault.accepts or fault.expected
-        case UnexpectedCharacters():
-            return fault.pos_in_stream or 0, fault.allowed or ()
-        case _:
-            return len(source.text), ()
 
 
 def _last_piece(source: Source, end: int) -> Place | None:
@@ -73,6 +56,7 @@ def _expected(accepted: Collection[str], before: Place | None) -> str:
         (lambda: "EQUAL" in accepted and "OVER" in accepted, "`=`, `over` or `{`" + after),
         (lambda: "EQUAL" in accepted and "LBRACE" in accepted, "`{`" + after),
         (lambda: "EQUAL" in accepted and "OPEN_LIST" in accepted, "a list of dims, such as `[heads, _]`,"),
+        (lambda: set(accepted) == {"PYTHON"}, '`python "package.module:Class"`'),
         (lambda: "EQUAL" in accepted, "`=`" + after),
         (lambda: "STRING" in accepted and "NAME" not in accepted, 'a string, such as "package.module:Class",'),
         (lambda: "OPEN" in accepted and "PYTHON" in accepted, "a value" + after),
@@ -96,4 +80,6 @@ def _help(found: str, before: Place | None, accepted: Collection[str]) -> tuple[
         return ("a block has no `=` before its bracket: `experts { ... }`",)
     if found in ("}", "") and "PYTHON" in accepted:
         return ("give a value, or take the name out",)
+    if found == "*" and before and before.text == "*":
+        return (_HELP["**"],)
     return (_HELP[found],) if found in _HELP else ()
