@@ -54,7 +54,10 @@ def allocate(
     shards = {}
     for name, weight in named.items():
         where = where_of(weight, place)
-        value = values[name] if weight.trainable else torch.zeros(_sizes(where), dtype=dtype, device=device)
+        if weight.trainable:
+            value = values[name]
+        else:
+            value = torch.zeros(_sizes(where), dtype=weight.dtype or dtype, device=device)
         shards[name] = Shard(name, weight, where, value)
     return shards, tuple(families)
 

@@ -21,15 +21,20 @@ _CHUNK = 1 << 18  # elements at a time, to stay in the cache
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """The initial values under one seed."""
+    """The initial values under one seed; where the model is a module of the user's, also those that its code gives."""
 
     seed: int
+    module: Callable[[str, Sequence[int], str, Sequence[slice]], Tensor] | None = None
 
     def __call__(self, name: str, shape: Sequence[int], init: str, where: Sequence[slice]) -> Tensor:
         """Elements `where` of the weight `name` of this shape, float64.
 
-        init is "normal STD", "uniform BOUND" (from -BOUND to BOUND), "ones" or "zeros".
+        init is "normal STD", "uniform BOUND" (from -BOUND to BOUND), "ones", "zeros", or "module".
         """
+        if init == "module":
+            if self.module is None:
+                raise ValueError(f"initial value `{init}` of {name}: the plan has no module of the user's")
+            return self.module(name, shape, init, where)
         kind, *numbers = init.split()
         values = numpy.empty([part.stop - part.start for part in where])
         match kind, numbers:
@@ -43,7 +48,9 @@ class Initial:
                 _fill(values, starts, _strides(shape), _key(self.seed, name), draw)
                 values *= float(scale)
             case _:
-                raise ValueError(f"initial value `{init}` of {name}: not normal STD, uniform BOUND, ones or zeros")
+                raise ValueError(
+                    f"initial value `{init}` of {name}: not normal STD, uniform BOUND, ones, zeros or module"
+                )
         return torch.from_numpy(values)
 
 

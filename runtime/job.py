@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from moec.runtime.module_values import Model
 from moec.runtime.optimizer import Training
 
 
@@ -31,6 +32,7 @@ class Job:
     loss: Literal["sum", "mean"]  # of a micro-batch: over its valid targets, or already divided by their number
     data: str | None  # "package.module:name" of an indexable dataset
     hash: str  # of the plan and of what was made of it
+    model: Model | None = None  # where the plan imports one; its folders are for the data too
 
     @property
     def tokens(self) -> int:
@@ -55,7 +57,10 @@ def read_job(path: Path) -> Job:
         precision=train["precision"],
         seed=train["seed"],
     )
-    schedule = plan["schedule"]
+    schedule, model = plan["schedule"], plan["model"]
+    if model is not None:
+        places = tuple([str(path.parent / place) for place in model["path"]])
+        model = Model(model["target"], model["arguments"], places)
     return Job(
         plan["name"],
         plan["world_size"],
@@ -66,4 +71,5 @@ def read_job(path: Path) -> Job:
         plan["loss"],
         plan["data"],
         plan["hash"],
+        model,
     )

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from moec.runtime.collectives import coordinate, group_size
+
 PER_SEQUENCE, PER_MICROBATCH = "per_sequence", "per_microbatch"
 
 
@@ -109,6 +111,16 @@ def earlier_rows(counts: Tensor, group: str, chunk: int, chunks: int) -> Tensor:
         return within
     whole = by_sequence.sum(1)
     return whole.cumsum(0) - whole + within
+
+
+def rows_before(counts: Tensor, group: str, samples: str, positions: str) -> Tensor:
+    """`earlier_rows` for my sequences only: counts [W, B, E] of the ranks over samples, then positions -> [B, E].
+
+    samples and positions are the groups over which sequences and their chunks lie, "" where only I have any.
+    """
+    chunk, chunks = (coordinate(positions), group_size(positions)) if positions else (0, 1)
+    start = coordinate(samples) * counts.shape[1] if samples else 0
+    return earlier_rows(counts, group, chunk, chunks).narrow(0, start, counts.shape[1])
 
 
 def drop(

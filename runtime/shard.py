@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from moec.runtime.place import Axes, Place
@@ -22,6 +23,7 @@ class Weight:
     pad: tuple[int, ...] | None = None  # what is added to each dim so that it splits; by default as little as does
     decay: bool = True
     trainable: bool = True
+    dtype: torch.dtype | None = None  # of a buffer; by default that of the weights
 
 
 @dataclass(frozen=True, slots=True)

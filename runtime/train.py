@@ -20,6 +20,7 @@ from moec.runtime.distributed import connect, find_store
 from moec.runtime.handshake import Refusal, shake_hands
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
+from moec.runtime.module_values import ModelFault, ModuleValues
 from moec.runtime.place import place_of
 from moec.runtime.run import NotFinite, NothingValid, Run
 
@@ -37,7 +38,7 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
         )
     try:
         _train(folder, job, options, rank)
-    except (DataFault, Refusal) as fault:
+    except (DataFault, ModelFault, Refusal) as fault:
         _stop(f"rank {rank}: {fault}", 2)
     except NotFinite as fault:
         _stop("" if "another rank" in str(fault) else f"rank {rank}: {fault}", 1)
@@ -61,7 +62,7 @@ def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int) -> None:
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
     rank_module = importlib.import_module(f"rank_{rank:03d}")
     place = place_of(rank_module)
     source = open_source(job, options.data, options.seed)
@@ -73,7 +74,8 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int) -> No
     shake_hands(store, rank, job.world_size, {**facts, "the seed": str(options.seed)}, timeout)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
     communicator.use(ranks)
-    run = Run(rank_module, job, Initial(options.seed), source, device)
+    values = ModuleValues(job.model, options.seed) if job.model else None
+    run = Run(rank_module, job, Initial(options.seed, values), source, device)
     with log:
         for _ in range(options.steps):
             start = time.perf_counter()

@@ -109,6 +109,15 @@ def test_a_buffer_is_no_parameter():
     assert AdamW(weights, training()).squared_norm()[0] == 0
 
 
+def test_a_buffer_may_have_a_dtype_of_its_own():
+    module = stage(0)
+    index = Weight("index", (4,), (("tp",),), "", "module", trainable=False, dtype=torch.int64)
+    module.WEIGHTS, module.UNITS = {"layer": {"index": index}}, (("layer", ("layers.0",)),)
+    initial = Initial(0, lambda name, shape, init, where: torch.arange(4.0, dtype=torch.float64)[where])
+    weights = Weights.create(module, rank_file(1), initial, torch.bfloat16, "cpu")
+    assert weights["layer"][0].index.tolist() == [2, 3]
+
+
 def training(clip=None, precision="fp64", decay=0.1):
     return Training(0.01, 0.9, 0.95, 1e-8, decay, clip, precision, 0)
 
