@@ -1,0 +1,137 @@
+"""Train the rivals and the plain module side by side, and print how far their losses are from each other.
+
+    torchrun --nproc-per-node 4 benchmarks/rivals_agree.py pp=2 tp=2 --time 20
+
+With --time also the seconds of a step, rivals taking turns; the plain module is one process and is not timed.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.distributed as dist
+from rivals.by_hand import ByHand
+from rivals.parts import Parts
+from rivals.workload import Batch, Rival, Sizes, Where, initial
+from torch import Tensor, nn
+
+from moec.compiler.models import decoder
+from moec.runtime.data import Text
+from moec.runtime.job import Input
+
+
+class Plain:
+    """The module that moec compiles, unsharded; every rank trains all of it."""
+
+    def setup(self, rank: int, world: int, mesh: Mapping[str, int], sizes: Sizes) -> None:
+        self.sizes, self.where = sizes, Where.of(0, {})
+        layers = [
+            decoder.Layer(attention(sizes), experts(sizes), sizes.hidden, sizes.norm_eps) for _ in range(sizes.layers)
+        ]
+        self.model = decoder.Decoder(
+            layers, sizes.hidden, sizes.head_dim, sizes.vocab, False, sizes.norm_eps, sizes.rope_base
+        )
+        for name, weight in self.model.named_parameters():
+            weight.data = initial(sizes, name, tuple(weight.shape))
+        betas = (sizes.beta1, sizes.beta2)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), sizes.lr, betas, sizes.eps, weight_decay=0.0)
+
+    def step(self, batch: Batch) -> float:
+        self.optimizer.zero_grad()
+        total = 0.0
+        for i in range(self.sizes.accumulate):
+            loss: Tensor = self.model(*batch.read(i, self.where, self.sizes))[0] / self.sizes.tokens
+            loss.backward()
+            total += float(loss.detach())
+        if self.sizes.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.sizes.clip)
+        self.optimizer.step()
+        return total
+
+
+def attention(s: Sizes) -> decoder.Attention:
+    return decoder.Attention(s.hidden, s.heads, s.heads, s.head_dim)
+
+
+def experts(s: Sizes) -> decoder.Experts:
+    return decoder.Experts(s.hidden, s.experts, s.expert_ffn, 1, s.rows, "per_sequence", False, True)
+
+
+def main() -> None:
+    options = arguments()
+    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
+    sizes = Sizes(
+        layers=options.layers,
+        hidden=options.hidden,
+        heads=options.heads,
+        vocab=256,
+        seq=options.seq,
+        experts=options.experts,
+        expert_ffn=4 * options.hidden,
+        capacity=Fraction(options.capacity),
+        batch=options.batch,
+        accumulate=options.accumulate,
+        lr=options.lr,
+        clip=options.clip,
+    )
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
+    source = Text.read([Path(argparse.__file__)], inputs, 0)
+    rivals: dict[str, Rival] = {"by hand": ByHand(), "parts": Parts()}
+    if options.steps:
+        rivals["plain"] = Plain()
+    for rival in rivals.values():
+        rival.setup(rank, world, mesh, sizes)
+    for step in range(options.steps):
+        losses = {name: rival.step(Batch(source, step)) for name, rival in rivals.items()}
+        if rank == 0:
+            worst = max(abs(loss - losses["plain"]) for loss in losses.values())
+            print("  ".join(f"{name} {loss:.7f}" for name, loss in losses.items()), f"  apart {worst:.1e}", flush=True)
+    rivals.pop("plain", None)
+    compare(rivals, source, options.time, rank)
+    dist.destroy_process_group()
+
+
+def compare(rivals: Mapping[str, Rival], source: Text, steps: int, rank: int) -> None:
+    """Seconds of a step, and the median of the ratios of neighbours."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for step in range(steps):
+        for name, rival in rivals.items():
+            dist.barrier()
+            start = time.perf_counter()
+            rival.step(Batch(source, step))
+            dist.barrier()
+            seconds[name].append(time.perf_counter() - start)
+    if rank == 0 and steps:
+        first, *_ = rivals
+        for name, taken in seconds.items():
+            ratio = median(a / b for a, b in zip(taken[2:], seconds[first][2:], strict=True))
+            print(f"{name}: {median(taken[2:]) * 1e3:.1f} ms a step, {ratio:.2f} of {first}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mesh", nargs="*", help="such as pp=2 ep=2 tp=2; the last axis varies fastest")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--seq", type=int, default=32)
+    parser.add_argument("--experts", type=int, default=8)
+    parser.add_argument("--capacity", default="1.1")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--accumulate", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--clip", type=float)
+    parser.add_argument("--steps", type=int, default=5, help="compared with the plain module")
+    parser.add_argument("--time", type=int, default=0, help="timed")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
