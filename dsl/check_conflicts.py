@@ -11,10 +11,11 @@ from moec.dsl.schema import WEIGHTS
 def check_conflicts(plan: Plan, report: Report) -> None:
     """Report axes of which too much is asked, and axes of which nothing is."""
     told: set[tuple[str, str]] = set()
-    for weight, dims in _named_dims(plan):
-        for first, second in combinations(dims, 2):
-            shared = [atom for atom in plan.axes_of(first) if atom in plan.axes_of(second) and _real(plan, atom)]
-            if shared and (first, second) not in told:
+    named = _named_dims(plan)
+    split = {dim: _split(plan, dim) for dim in {dim for _, dims in named for dim in dims}}
+    for weight, dims in named:
+        for first, second in combinations([dim for dim in dims if split[dim]], 2):
+            if split[first] & split[second] and (first, second) not in told:
                 told.add((first, second))
                 _report_conflict(plan, weight, first, second, report)
     for axis in plan.mesh.axes:
@@ -35,6 +36,10 @@ def _named_dims(plan: Plan) -> list[tuple[str, tuple[str, ...]]]:
 
 def _names(pattern: Pattern) -> tuple[str, ...]:
     return tuple(dim for dim in pattern.dims if dim)
+
+
+def _split(plan: Plan, dim: str) -> frozenset[str]:
+    return frozenset(atom for atom in plan.axes_of(dim) if _real(plan, atom))
 
 
 def _real(plan: Plan, atom: str) -> bool:

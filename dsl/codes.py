@@ -25,7 +25,7 @@ CODES = {
     "E115": "a command line that moec does not know",
     "E116": "a number of processes that is not the plan's",
     # The mesh, and what goes over it.
-    "E201": "the mesh has too many ranks",
+    "E201": "the mesh has too many ranks or axes",
     "E202": "an axis that the mesh does not have",
     "E203": "a dim cannot be split evenly",
     "E204": "an axis splits nothing",

@@ -4,7 +4,7 @@ import re
 
 from moec.dsl.evaluate import evaluate
 from moec.dsl.plan import Argument, Imported, Pattern
-from moec.dsl.read_inputs import read_inputs
+from moec.dsl.read_inputs import MOST_DIMS, read_inputs
 from moec.dsl.reading import Reading
 from moec.dsl.settings import once
 from moec.dsl.suggest import did_you_mean
@@ -52,7 +52,10 @@ def read_import(block: Block, reading: Reading) -> Imported | None:
 def read_pattern(naming: Naming, reading: Reading) -> Pattern:
     """The dims of the weights that a glob matches; `_` is a dim without a name."""
     dims: list[str | None] = []
-    for item in naming.dims.items:
+    if len(naming.dims.items) > MOST_DIMS:
+        label = naming.dims.place.label(f"{len(naming.dims.items):,} dims")
+        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label)
+    for item in naming.dims.items[:MOST_DIMS]:
         if not isinstance(item, Word):
             help = ["name the dim, or write `_` for one without a name"]
             reading.report.error("E109", "the dims of a weight are names", item.place.label("not a name"), help=help)
@@ -124,8 +127,8 @@ def _arguments(settings: list[Setting], path: str, reading: Reading) -> dict[str
     found: dict[str, Argument] = {}
     for setting in settings:
         reading.places[f"{path}.{setting.name.text}"] = setting.place
-        value = _argument(setting, reading) if reading.identifier(setting.name, "an argument") else 0
-        found[setting.name.text] = 0 if value is None else value
+        value = _argument(setting, reading) if reading.identifier(setting.name, "an argument") else 1
+        found[setting.name.text] = 1 if value is None else value
     return found
 
 

@@ -15,6 +15,7 @@ from moec.dsl.syntax import Block, Expression, Setting, Tensor, Word
 from moec.dsl.units import Quantity
 
 KINDS = ("float", "int")
+MOST_DIMS = 16
 
 
 def read_inputs(
@@ -64,6 +65,10 @@ def _tensor(setting: Setting, reading: Reading) -> Tensor | None:
     if value.kind.text == "float" and value.below is not None:
         label = value.below.place.label("only integers are drawn below something")
         reading.report.error("E306", f"the input `{name.text}` is no integer", label, help=["take the range out"])
+    if len(value.dims.items) > MOST_DIMS:
+        label = value.dims.place.label(f"{len(value.dims.items):,} dims")
+        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label)
+        return None
     _check_batch(name.text, value, reading.report)
     return value
 

@@ -12,6 +12,7 @@ from moec.dsl.suggest import did_you_mean, listed
 from moec.dsl.syntax import Block, Fold, Setting, Word
 
 MOST_RANKS = 262_144
+MOST_AXES = 32
 _NAME = re.compile(r"[a-z](?:_?[a-z0-9])*")
 
 
@@ -22,7 +23,13 @@ def read_mesh(block: Block | None, reading: Reading) -> Mesh | None:
     before = reading.report.errors
     reading.only(block, (Setting,), "tp = 4")
     written = once((item for item in block.items if isinstance(item, Setting)), reading.report)
+    if len(written) > MOST_AXES:
+        headline = f"the mesh has {len(written):,} axes, and {MOST_AXES} are the most"
+        reading.report.error("E201", headline, written[MOST_AXES].place.label("one too many"))
+        return None
     axes = [axis for setting in written if (axis := _read_axis(setting, written, reading))]
+    if len(axes) < len(written):
+        return None
     if reading.report.errors == before:
         _check_sizes(axes, reading)
     return _fit(tuple(axes), reading) if reading.report.errors == before else None

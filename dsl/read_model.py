@@ -14,7 +14,7 @@ def read_model(block: Block, reading: Reading) -> Decoder | None:
     experts_block = _experts_block(block, reading)
     settings = reading.settings(block, "model", also=("experts",))
     experts = _read_experts(experts_block, reading) if experts_block else None
-    if settings is None or reading.report.errors > before:
+    if settings is None or reading.report.errors > before or (experts_block and not experts):
         return None
     _check_experts(experts, settings, reading)
     head_dim = _head_dim(settings, reading)

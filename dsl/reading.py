@@ -29,7 +29,8 @@ class Reading:
         before = self.report.errors
         found = read_settings(block, path, self.names, self.report, also)
         self.places.update((name, entry.place) for name, entry in found.items() if entry.place)
-        return Settings(found) if self.report.errors == before else None
+        whole = len(found) == len(SETTINGS[path])  # a value made of a name that failed is not reported again
+        return Settings(found) if whole and self.report.errors == before else None
 
     def only(self, block: Block, kinds: tuple[type[Item], ...], example: str) -> None:
         """Report the items of a block that are of no such kind."""

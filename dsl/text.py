@@ -7,7 +7,7 @@ from moec.dsl.diagnostics import Diagnostic, PlanError
 from moec.dsl.source import Place, Source, Span
 from moec.dsl.suggest import nearest
 
-MOST_BYTES = 128 * 1024
+MOST_BYTES = 64 * 1024
 
 
 def read_source(path: str) -> Source:
