@@ -1,0 +1,120 @@
+"""The output folder: whole or not there, and never at the cost of what moec did not write."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from moec.compiler import folder as folder_module
+from moec.compiler.folder import check_folder, write_folder
+from moec.dsl import PlanError
+
+
+def held(path: Path) -> dict[str, str]:
+    return {entry.name: entry.read_text() for entry in path.iterdir() if entry.name != ".moec"}
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(PlanError) as caught:
+        write_folder(path, {"main.py": ""})
+    return caught.value.diagnostics[0].code
+
+
+def test_replaces_its_own_output(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b"
+    write_folder(out, {"rank_0.py": "0", "rank_1.py": "1"})
+    (out / "__pycache__").mkdir()
+    (out / "rank_0.py").write_text("edited by hand")
+    write_folder(out, {"rank_0.py": "new"})
+    assert held(out) == {"rank_0.py": "new"}
+    assert [path.name for path in out.parent.iterdir()] == ["b"]
+
+
+def test_takes_an_empty_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"main.py": "x"})
+    assert held(tmp_path) == {"main.py": "x"}
+
+
+def test_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_folder(tmp_path / "link", {"main.py": "x"})
+    assert held(tmp_path / "real") == {"main.py": "x"} and (tmp_path / "link").is_symlink()
+
+
+def test_spares_what_it_did_not_write(tmp_path: Path) -> None:
+    write_folder(tmp_path / "out", {"main.py": "x"})
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert refused(tmp_path / "out") == "E503"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "main.py").write_text("mine")
+    assert refused(tmp_path / "other") == "E503"
+    assert held(tmp_path / "other") == {"main.py": "mine"}
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert (
+        refused(tmp_path / "file") == refused(tmp_path / "file" / "in" / "it") == refused(tmp_path / "link") == "E501"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert refused(tmp_path / "out") == "E502"
+    tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_leaves_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "out", {"main.py": "old"})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(folder_module, "_swap", full)
+    assert refused(tmp_path / "out") == "E502"
+    assert held(tmp_path / "out") == {"main.py": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupt_leaves_the_old_output(tmp_path: Path) -> None:
+    class Interrupting(dict[str, str]):
+        def items(self):  # type: ignore[override]
+            yield "main.py", "half"
+            raise KeyboardInterrupt
+
+    write_folder(tmp_path / "out", {"main.py": "old"})
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "out", Interrupting())
+    assert held(tmp_path / "out") == {"main.py": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_compiles_do_not_mix(tmp_path: Path) -> None:
+    """In two processes: a process is what a compile is, and names its folders after itself."""
+    children = []
+    for letter in "ab":
+        child = os.fork()
+        if child == 0:
+            for _ in range(20):
+                write_folder(tmp_path / "out", {f"rank_{rank}.py": letter for rank in range(30)})
+            os._exit(0)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert len(set(held(tmp_path / "out").values())) == 1 and len(held(tmp_path / "out")) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_many_files_are_quick(tmp_path: Path) -> None:
+    started = time.process_time()
+    write_folder(tmp_path / "out", {f"rank_{rank:05}.py": "x" * 2000 for rank in range(4096)})
+    assert time.process_time() - started < 3
+
+
+def test_check_writes_nothing(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
