@@ -1,6 +1,5 @@
 """The reference against the module that is traced, run eagerly with the same weights in float64."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -8,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from moec.compiler.models import decoder as traced
 from moec.compiler.reference.decoder import Decoder, Sizes
 from moec.compiler.reference.experts import PER_MICROBATCH, PER_SEQUENCE, ExpertSizes
+from moec.compiler.reference.precise import precise
 
 BATCH, SEQ = 3, 9
 DENSE = Sizes(16, 4, 4, 4, 12, 23, False, False, 1e-5, 10000.0, None)
@@ -50,16 +49,6 @@ CASES = {
     "gated experts": routed(capacity=Fraction(5, 4), gated=True, top_k=2),
     "one expert": routed(count=1, capacity=Fraction(1, 2)),
 }
-
-
-class Precise(TorchFunctionMode):
-    """Every floating cast means float64, as under verify."""
-
-    def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None):
-        kwargs = dict(kwargs or {})
-        if kwargs.get("dtype") is torch.float32:
-            kwargs["dtype"] = torch.float64
-        return function(*args, **kwargs) if function is not Tensor.float else args[0].double()
 
 
 def build_traced(case: Case) -> traced.Decoder:
@@ -103,7 +92,7 @@ def test_equals_the_traced_module(name: str) -> None:
     labels = tokens.roll(-1, 1)
     labels[:, -1] = labels[0, :4] = -100
     ours = run(reference, tokens, labels)
-    with Precise():
+    with precise():
         theirs = run(module, tokens, labels)
     assert ours.loss.dtype is torch.float64 and ours.count == theirs.count == BATCH * SEQ - 7
     torch.testing.assert_close(ours.loss, theirs.loss, rtol=1e-12, atol=0)
