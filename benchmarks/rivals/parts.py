@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import all_to_all_single_autograd
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.nn.functional import all_to_all_single
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import (
@@ -76,10 +76,10 @@ class MoE(nn.Module):
         slot = torch.where(kept, slot, count * batch * room).flatten()
         rows = h.new_zeros(count * batch * room + 1, h.shape[-1]).index_copy(0, slot, h.flatten(0, 1))[:-1]
         if self.ep is not None:
-            rows = all_to_all_single_autograd(rows, None, None, self.ep)
+            rows = all_to_all_single(torch.empty_like(rows), rows, group=self.ep)
             rows = rows.view(self.ranks, count // self.ranks, -1, rows.shape[-1]).transpose(0, 1).flatten(1, 2)
             rows = self.experts(rows).unflatten(1, (self.ranks, -1)).transpose(0, 1).flatten(0, 2)
-            rows = all_to_all_single_autograd(rows.contiguous(), None, None, self.ep)
+            rows = all_to_all_single(torch.empty_like(rows), rows.contiguous(), group=self.ep)
         else:
             rows = self.experts(rows.view(count, -1, rows.shape[-1])).flatten(0, 1)
         found = rows.index_select(0, slot.clamp(max=len(rows) - 1)).view_as(h)
@@ -248,7 +248,7 @@ class Parts:
 
     def _totals(self) -> tuple[float, float]:
         """Loss and norm of all ranks. A weight that several ranks hold counts on the first of them."""
-        at, total = self.where.at, torch.zeros(2)
+        at, total = self.where.at, torch.zeros(2, dtype=torch.float64)
         if self.losses and at["tp"] == 0:
             total[0] = torch.stack(self.losses).sum()
         if self.sizes.clip is not None:
