@@ -11,7 +11,13 @@ from moec.dsl.diagnostics import Diagnostic, PlanError
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of one command; raises PlanError for a command line that is none."""
     own, separator, passed = _split(list(arguments))
-    options = _parser().parse_args(own)
+    options, unknown = _parser().parse_known_args(own)
+    if unknown:
+        help = (
+            "`moec run PLAN -- ...` passes arguments on to main.py",
+            f"`moec {options.command} --help` lists what there is",
+        )
+        raise _fault(f"unknown arguments: {' '.join(unknown)}", help[options.command != "run"])
     if separator and options.command != "run":
         raise _fault(f"`moec {options.command}` passes nothing on", "leave `--` and what follows it out")
     options.passed = passed
