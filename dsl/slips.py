@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from moec.dsl.report import Report
 from moec.dsl.source import Place, Source, Span
 
-_PIECE = re.compile(r'#[^\n]*|\s+|(?P<piece>"[^"\n]*"|\*\*|//|==|=>|:=|&&|\|\||<=|>=|[\w.]+|.)')
+_PIECE = re.compile(r'#[^\n]*|\s+|(?P<piece>"[^"\n]*"|\*\*|//|->|==|=>|:=|&&|\|\||<=|>=|[\w.]+|.)')
 
 # What is found, and what may have been meant by it.
 _HELP = {
@@ -32,7 +32,7 @@ def report_slip(source: Source, start: int, accepted: Collection[str], report: R
     found = piece.group() if piece else ""
     place = Place(source, Span(start, start + len(found)))
     before = _last_piece(source, start)
-    expected = _expected(accepted, before)
+    expected = _expected(accepted, before if found else None)
     if not found:
         place = Place(source, Span(max(0, len(source.text.rstrip()) - 1), len(source.text.rstrip())))
         place = before or place
@@ -80,6 +80,10 @@ def _help(found: str, before: Place | None, accepted: Collection[str]) -> tuple[
         return ("a block has no `=` before its bracket: `experts { ... }`",)
     if found in ("}", "") and "PYTHON" in accepted:
         return ("give a value, or take the name out",)
-    if found == "*" and before and before.text == "*":
-        return (_HELP["**"],)
+    if before and found + before.text in ("**", "=="):
+        return (_HELP[found + before.text],)
+    if before and before.text == "%":
+        return (_HELP["%"],)
+    if found == "}" and "LBRACE" in accepted:
+        return ("a setting is written `name = value`, and a shard line `heads over tp`",)
     return (_HELP[found],) if found in _HELP else ()

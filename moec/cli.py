@@ -6,6 +6,7 @@ with it, is imported once the plan has been read without faults, so that a fault
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -114,7 +115,8 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
 
     verdict = verify(plan, _compiled(plan), build)
     if options.json:
-        errors = {"loss": verdict.loss, "gradients": verdict.gradients, "weights": verdict.weights}
+        largest = {"loss": verdict.loss, "gradients": verdict.gradients, "weights": verdict.weights}
+        errors = {name: error if math.isfinite(error) else None for name, error in largest.items()}
         record = {"ranks": verdict.ranks, "equal": verdict.equal, "max_error": errors}
         record |= {"seconds": round(verdict.seconds, 3), "shrunk": verdict.shrunk, "faults": verdict.faults}
         print(json.dumps(record))
@@ -138,7 +140,9 @@ def run_command(options: argparse.Namespace, _: float) -> int:
     folder = _folder(plan, options)
     _write(plan, folder)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    return 1 if subprocess.run([*launcher, str(folder / "main.py"), *options.passed]).returncode else 0
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
+    ended = subprocess.run([*launcher, str(folder / "main.py"), *options.passed], env=environment)
+    return 1 if ended.returncode else 0
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, float], int]] = {

@@ -13,11 +13,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     own, separator, passed = _split(list(arguments))
     options, unknown = _parser().parse_known_args(own)
     if unknown:
-        help = (
-            "`moec run PLAN -- ...` passes arguments on to main.py",
-            f"`moec {options.command} --help` lists what there is",
-        )
-        raise _fault(f"unknown arguments: {' '.join(unknown)}", help[options.command != "run"])
+        command = options.command
+        help = f"`moec {command} --help` lists what there is"
+        help = "`moec run PLAN -- ...` passes arguments on to main.py" if command == "run" else help
+        raise _fault(f"unknown arguments: {' '.join(unknown)}", help)
     if separator and options.command != "run":
         raise _fault(f"`moec {options.command}` passes nothing on", "leave `--` and what follows it out")
     options.passed = passed

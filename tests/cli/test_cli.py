@@ -21,6 +21,7 @@ TINY = str(EXAMPLES / "tiny_moe.plan")
         (["build", TINY], "E115"),
         (["compile", TINY, "--fast"], "E115"),
         (["compile", TINY, "--", "more"], "E115"),
+        (["run", TINY, "--steps", "3"], "E115"),
         (["compile", TINY, "--set"], "E115"),
         (["show", TINY, "--rank", "x"], "E115"),
         (["show", TINY, "--rank", "8"], "E115"),
