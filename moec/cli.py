@@ -59,7 +59,7 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
         return 0
     print(_said(plan, program))
     print(f"{folder}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
-    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} {folder}/main.py")
+    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {folder}/main.py")
     return 0
 
 
@@ -139,7 +139,8 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         raise PlanError((Diagnostic("E116", headline, help=help),))
     folder = _folder(plan, options)
     _write(plan, folder)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "--"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
     ended = subprocess.run([*launcher, str(folder / "main.py"), *options.passed], env=environment)
     return 1 if ended.returncode else 0
