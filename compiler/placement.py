@@ -23,6 +23,12 @@ class Placement:
     replicated: Axes = ()
     highest: Axes = ()  # partial under max instead of sum: not differentiable
 
+    def __post_init__(self) -> None:
+        """Only the axes of one dim have an order."""
+        object.__setattr__(self, "partial", tuple(sorted(self.partial)))
+        object.__setattr__(self, "replicated", tuple(sorted(self.replicated)))
+        object.__setattr__(self, "highest", tuple(sorted(self.highest)))
+
     def dim_of(self, axis: str) -> int | None:
         return next((dim for dim, axes in enumerate(self.split) if axis in axes), None)
 
@@ -46,7 +52,22 @@ def invariant(dims: int) -> Placement:
 
 
 Kind = Literal[
-    "all_reduce", "all_reduce_max", "all_gather", "reduce_scatter", "all_to_all", "take", "spread", "first", "share", "keep"
+    "all_reduce",
+    "all_reduce_max",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "take",
+    "spread",
+    "first",
+    "share",
+    "keep",
+    "gather_counts",
+    "exchange_counts",
+    "send_rows",
+    "return_rows",
+    "gather_rows",
+    "scatter_rows",
 ]
 
 
@@ -55,7 +76,7 @@ class Move:
     """One collective of a coercion, forward, and its transpose, backward.
 
     `share` (I to R) and `keep` (R to I) do nothing forward. dim is what a gather joins or a slice cuts; an all_to_all
-    cuts `dim` and joins `join`.
+    cuts `dim` and joins `join`. The kinds with counts and rows move what is ragged, and have no dims.
     """
 
     kind: Kind

@@ -6,22 +6,26 @@ schedule. All sizes are formulas over the plan's symbols; names refer to values,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import torch
-from sympy import Expr, Symbol
+from sympy import Expr
 
-from moec.compiler.placement import Axes, Move, Placement
+from moec.compiler.build_model import Input
+from moec.compiler.placement import Axes, Move, Placement, invariant
+from moec.compiler.sizes import Sizes
+from moec.dsl.plan import Plan
 
-Shape = tuple[Expr, ...]
+Shape: TypeAlias = tuple[Expr, ...]
+Kind: TypeAlias = Literal["input", "weight", "buffer", "table", "activation"]
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
     """The module path and the line of the model's source that an operator comes from."""
 
-    path: str
+    path: str = ""
     file: str = ""
     line: int = 0
     code: str = ""
@@ -34,11 +38,30 @@ class Value:
     name: str
     shape: Shape
     dtype: torch.dtype
-    kind: Literal["input", "weight", "table", "activation"]
-    placement: Placement
-    differentiable: bool
+    kind: Kind = "activation"
     label: str = ""  # the name that the model's own source gives it
-    ragged: bool = False  # rows sorted by expert: all dims but the last are one, of a size that is data
+    hint: str = ""  # what it is called where it is read
+    placement: Placement = field(default_factory=lambda: invariant(0))
+    dims: tuple[str | None, ...] = ()  # logical dims, as far as they are known
+    differentiable: bool = False
+    ragged: str = ""  # if its rows are sorted and their number is data: the value that holds the counts
+    routing: tuple["Routing", ...] = ()  # how ragged rows came to this rank, in order
+
+    def placed(self, placement: Placement) -> "Value":
+        return replace(self, placement=placement)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """One exchange of ragged rows: over which axes, and the values that say how many rows go where.
+
+    `send` goes to the owner of a row, `gather` to all, `own` keeps of what all have what is the rank's own.
+    """
+
+    kind: Literal["send", "gather", "own"]
+    axes: Axes
+    counts: str  # of the rows before it
+    arrivals: str = ""  # what each rank sends here, or everyone's counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,23 @@ class Ref:
     name: str
 
 
-Argument = "Ref | Expr | int | float | str | bool | None | torch.dtype | torch.device | tuple[Argument, ...]"
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An argument that is the group over some axes."""
+
+    axes: Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An argument that is a rank's part of a size."""
+
+    size: Expr
+    axes: Axes
+
+
+Argument: TypeAlias = object
+"""Ref, Group, Part, Expr, int, float, str, bool, None, torch.dtype, or a tuple of arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +95,32 @@ class Op:
     """One operator: target and arguments as torch.export names them."""
 
     target: str
-    args: tuple[object, ...]
-    kwargs: tuple[tuple[str, object], ...]
+    args: tuple[Argument, ...]
+    kwargs: tuple[tuple[str, Argument], ...]
     outputs: tuple[str, ...]
-    where: Where
-    local: str = ""  # how the operator runs on a shard, where that differs from the whole
+    where: Where = Where()
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(refs(self.args) + refs(tuple(value for _, value in self.kwargs)))
+        return (*refs(self.args), *refs(tuple(value for _, value in self.kwargs)))
 
 
-def refs(argument: object) -> list[str]:
+def refs(argument: Argument) -> tuple[str, ...]:
     """Names of the values in an argument, nested tuples included."""
     if isinstance(argument, Ref):
-        return [argument.name]
+        return (argument.name,)
     if isinstance(argument, tuple):
-        return [name for item in argument for name in refs(item)]
-    return []
+        return tuple(name for item in argument for name in refs(item))
+    return ()
+
+
+def renamed(argument: Argument, names: Mapping[str, str]) -> Argument:
+    """An argument with its values under other names."""
+    if isinstance(argument, Ref):
+        return Ref(names.get(argument.name, argument.name))
+    if isinstance(argument, tuple):
+        return tuple(renamed(item, names) for item in argument)
+    return argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +128,7 @@ class Graph:
     """A traced unit before placement: straight-line operators over named values."""
 
     inputs: tuple[str, ...]
-    weights: tuple[tuple[str, str], ...]  # value, name of the parameter or buffer in the module
+    weights: tuple[tuple[str, str], ...]  # value, name of the parameter or buffer below the unit's prefix
     ops: tuple[Op, ...]
     outputs: tuple[str, ...]
     values: Mapping[str, Value]
@@ -94,9 +141,9 @@ class Collective:
     move: Move
     source: str
     output: str
-    reason: str  # who asked for it
+    reason: str  # why, for the reader of the emitted text
     where: Where
-    routing: tuple[str, str] | None = None  # counts and arrivals of a ragged exchange
+    routing: Routing | None = None  # of ragged rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +183,27 @@ class Add:
     output: str
 
 
-Forward = Compute | Collective
-Reverse = Backward | Transposed | Add
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """The gradient of a weight that was gathered, sliced or made a summand before it was used."""
+
+    weight: str
+    source: str
+
+
+Forward: TypeAlias = Compute | Collective
+Reverse: TypeAlias = Backward | Transposed | Add | Accumulate
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A weight of a unit: its name in the module, its slice, and over what its gradient is summed after the step."""
+    """A weight of a unit: its name below the unit's prefix, its slice, and over what its gradient is a partial sum."""
 
     value: str
     name: str
+    init: str
     summed: Axes
-    initial: str
-    trainable: bool
+    trainable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +217,9 @@ class Unit:
     values: Mapping[str, Value]
     forward: tuple[Forward, ...]
     backward: tuple[Reverse, ...] = ()
-    gradients: tuple[tuple[str, str], ...] = ()  # of inputs: value, name of its gradient
-    cost: Expr | None = None
+    seeds: tuple[str | None, ...] = ()  # of outputs that carry one: name of the gradient
+    gradients: tuple[tuple[str, str], ...] = ()  # of inputs that carry one: value, name of its gradient
+    cost: Expr | int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,28 +230,89 @@ class Call:
     prefix: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    repeated: bool = False  # an element of a list of modules
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Calls of one stage that repeat: each turn calls `body` once, and carries its last outputs into the next."""
+
+    turns: tuple[tuple[Call, ...], ...]
+
+    @property
+    def body(self) -> tuple[Call, ...]:
+        return self.turns[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One line of a schedule. `kind` says what; `index` is the micro-batch."""
+
+    kind: Literal["receive", "send", "forward", "backward", "send_back", "receive_back", "forth", "back"]
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A slice of the model's calls with what crosses its two boundaries."""
+    """A slice of the model's calls with what crosses its two boundaries, and its schedule."""
 
     index: int
     calls: tuple[Call, ...]
-    received: tuple[str, ...]
-    sent: tuple[str, ...]
+    loops: tuple[Loop, ...] = ()
+    received: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
+    schedule: tuple[Instruction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Everything that the emitter writes down."""
 
-    units: Mapping[str, Unit]
-    stages: tuple[Stage, ...]
+    plan: Plan
+    sizes: Sizes
+    inputs: tuple[Input, ...]
+    graphs: Mapping[str, Graph]
+    calls: tuple[Call, ...]
     values: Mapping[str, Value]  # of the model: what units pass to each other
-    inputs: tuple[str, ...]
-    tables: Unit | None
-    count: Unit | None  # valid tokens of a micro-batch, where the model's loss is a (sum, count)
+    tables: Graph | None
+    count: Graph | None  # valid positions of a micro-batch, where the model's loss is a (sum, count)
     loss: str
-    symbols: Mapping[Symbol, int | float]
-    constants: Mapping[str, object] = field(default_factory=dict)
+    patterns: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+    initial: tuple[tuple[str, str], ...] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)  # weights with several names: name -> the first
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    counter: Unit | None = None
+    stages: tuple[Stage, ...] = ()
+    spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # stages of a weight that several have
+
+    @property
+    def world_size(self) -> int:
+        return self.plan.mesh.world_size
+
+    @property
+    def distinct_programs(self) -> int:
+        return len(self.stages)
+
+    @property
+    def parameters(self) -> int:
+        """Trained elements of the model, each counted once."""
+        seen: dict[str, int] = {}
+        for call in self.calls:
+            unit = self.units[call.unit]
+            for parameter in unit.parameters:
+                if parameter.trainable:
+                    name = full_name(call.prefix, parameter.name)
+                    count = 1
+                    for size in unit.values[parameter.value].shape:
+                        count *= int(self.sizes.value(size, 0))
+                    seen[name] = count
+        return sum(seen.values())
+
+
+def full_name(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def whole(name: str, shape: Shape, dtype: torch.dtype, kind: Kind = "activation", label: str = "") -> Value:
+    """A value that no axis splits yet."""
+    return Value(name, shape, dtype, kind, label, "", invariant(len(shape)), (None,) * len(shape))

@@ -1,8 +1,8 @@
-"""Sizes as symbols: a literal seen at two sets of probe sizes becomes a formula over the plan's symbols.
+"""Sizes as symbols: a literal seen at two sizings of the model becomes a formula over the plan's symbols.
 
-Every symbol takes, in each probe, a value that shares no factor with another, so a literal is usually one product of
-symbols, found uniquely; the same literal in both probes is a constant; what is neither becomes an opaque symbol, whose
-value at other sizes is read off a trace at those sizes.
+The two sizings are the plan's own and the small one that `verify` runs, so a formula that holds in both is right in
+every program that is emitted. A literal that is the same in both is a constant; one that differs is a product of
+symbols with the fewest factors; what is no product becomes a named constant, opaque, with its value in each sizing.
 """
 
 from collections.abc import Mapping
@@ -11,54 +11,72 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 
 import sympy
-from sympy import Expr, Integer, Rational, Symbol
+from sympy import Expr, Rational, Symbol
+
+from moec.compiler.unique import unique
 
 Sizing = Mapping[str, int]
 """A value for every symbol."""
 
-DEGREE = 4
+DEGREE = 3
 SMALL = 64
 
 
 @dataclass
 class Sizes:
-    """The symbols of one plan with their values in the probes, and the formulas found so far."""
+    """The symbols of one plan with their values in each sizing, and the formulas found so far."""
 
-    probes: tuple[Sizing, ...]
+    sizings: tuple[Sizing, ...]
     opaque: dict[Symbol, tuple[int | float, ...]] = field(default_factory=dict)
     _products: list[tuple[tuple[str, ...], tuple[int, ...]]] = field(default_factory=list)
     _found: dict[tuple[int | float, ...], Expr] = field(default_factory=dict)
+    _values: dict[tuple[Expr, int], int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = tuple(self.probes[0])
+        names = tuple(self.sizings[0])
         for degree in range(1, DEGREE + 1):
             for product in combinations_with_replacement(names, degree):
-                values = [1] * len(self.probes)
+                values = [1] * len(self.sizings)
                 for name in product:
-                    values = [value * probe[name] for value, probe in zip(values, self.probes, strict=True)]
+                    values = [value * sizing[name] for value, sizing in zip(values, self.sizings, strict=True)]
                 self._products.append((product, tuple(values)))
 
-    def express(self, values: tuple[int | float, ...]) -> Expr:
-        """The formula of a literal that has these values in the probes."""
-        if values not in self._found:
-            self._found[values] = self._search(values)
-        return self._found[values]
+    def express(self, values: tuple[int | float, ...], name: str = "size") -> Expr:
+        """The formula of a literal with these values in the sizings; an opaque one is named after `name`."""
+        key = (*values, *(type(value) is float for value in values))
+        if key not in self._found:
+            self._found[key] = self._search(values, name)
+        return self._found[key]
 
-    def _search(self, values: tuple[int | float, ...]) -> Expr:
+    def value(self, formula: Expr | int, sizing: int) -> int | float:
+        """The number that a formula is in one of the sizings."""
+        if isinstance(formula, int):
+            return formula
+        if (formula, sizing) not in self._values:
+            numbers = {_symbol(name): size for name, size in self.sizings[sizing].items()}
+            numbers |= {symbol: values[sizing] for symbol, values in self.opaque.items()}
+            known = {symbol: sympy.sympify(numbers[symbol]) for symbol in formula.free_symbols}
+            value = formula.xreplace(known)
+            self._values[formula, sizing] = int(value) if value.is_integer else float(value)
+        return self._values[formula, sizing]
+
+    def _search(self, values: tuple[int | float, ...], name: str) -> Expr:
         if len(set(values)) == 1:
             return sympy.sympify(values[0])
         if all(isinstance(value, int) for value in values):
-            for offset in (0, 1, -1, 2, -2):
-                shifted = tuple(int(value) - offset for value in values)
-                product = self._product(shifted)
+            for offset in (0, 1, -1):
+                product = self._product(tuple(int(value) - offset for value in values))
                 if product is not None:
                     return product + offset
-        name = f"constant_{len(self.opaque)}"
-        symbol = Symbol(name, positive=True)
+        taken = {symbol.name for symbol in self.opaque} | set(self.sizings[0])
+        symbol = Symbol(
+            unique(name, taken), positive=True, integer=all(isinstance(value, int) for value in values) or None
+        )
         self.opaque[symbol] = values
         return symbol
 
     def _product(self, values: tuple[int, ...]) -> Expr | None:
+        """The cheapest of the products, times a small ratio, that have these values."""
         best: tuple[tuple[int, int, int], Expr] | None = None
         if any(value <= 0 for value in values):
             return None
@@ -66,24 +84,15 @@ class Sizes:
             ratio = Fraction(values[0], worth[0])
             if ratio.numerator > SMALL or ratio.denominator > SMALL:
                 continue
-            if any(Fraction(value, w) != ratio for value, w in zip(values[1:], worth[1:], strict=True)):
+            if any(value * worth[0] * ratio.denominator != w * ratio.numerator * worth[0]
+                   for value, w in zip(values[1:], worth[1:], strict=True)):  # fmt: skip
                 continue
-            cost = (ratio.denominator, ratio.numerator, len(product))
+            cost = (ratio.denominator * ratio.numerator, len(product), -ratio.numerator)
             if best is None or cost < best[0]:
-                factors = [size_symbol(name) for name in product]
+                factors = [_symbol(name) for name in product]
                 best = cost, Rational(ratio.numerator, ratio.denominator) * sympy.Mul(*factors)
         return None if best is None else best[1]
 
 
-def size_symbol(name: str) -> Symbol:
+def _symbol(name: str) -> Symbol:
     return Symbol(name, positive=True, integer=True)
-
-
-def evaluate(formula: Expr, sizing: Mapping[Symbol, int | float]) -> int | float:
-    """The number that a formula is at these sizes."""
-    value = formula.xreplace({symbol: sympy.sympify(number) for symbol, number in sizing.items()})
-    assert not value.free_symbols, f"{formula} has no value: {value.free_symbols} unknown"
-    return int(value) if value.is_integer else float(value)
-
-
-ONE = Integer(1)

@@ -43,47 +43,47 @@ def wait(pending: Pending) -> Tensor:
 
 def all_reduce(x: Tensor, axes: str, name: str = "") -> Tensor:
     """The sum of everyone's x.  P -> I, P -> R, and I -> R backward."""
-    return wait(_all_reduce(x, axes, "sum", name, later=False))
+    return activation(x) if current().size(axes) == 1 else wait(_all_reduce(x, axes, "sum", name, later=False))
 
 
 def all_reduce_max(x: Tensor, axes: str, name: str = "") -> Tensor:
     """The element-wise maximum of everyone's x.  P(max) -> I."""
-    return wait(_all_reduce(x, axes, "max", name, later=False))
+    return activation(x) if current().size(axes) == 1 else wait(_all_reduce(x, axes, "max", name, later=False))
 
 
 def all_gather(x: Tensor, axes: str, dim: int, name: str = "") -> Tensor:
     """Everyone's x, concatenated along dim in group order.  S(dim) -> R, S(dim) -> I."""
-    return wait(_all_gather(x, axes, dim, name, later=False))
+    return activation(x) if current().size(axes) == 1 else wait(_all_gather(x, axes, dim, name, later=False))
 
 
 def reduce_scatter(x: Tensor, axes: str, dim: int, name: str = "") -> Tensor:
     """This rank's slice of dim of the sum of everyone's x.  P -> S(dim)."""
-    return wait(_reduce_scatter(x, axes, dim, name, later=False))
+    return activation(x) if current().size(axes) == 1 else wait(_reduce_scatter(x, axes, dim, name, later=False))
 
 
 def all_to_all(x: Tensor, axes: str, split: int, join: int, name: str = "") -> Tensor:
     """Block j of dim `split` goes to member j; arrivals are concatenated along `join`.  S(join) -> S(split)."""
-    return wait(_all_to_all(x, axes, split, join, name, later=False))
+    return activation(x) if current().size(axes) == 1 else wait(_all_to_all(x, axes, split, join, name, later=False))
 
 
 def all_reduce_start(x: Tensor, axes: str, name: str = "") -> Pending:
-    return _all_reduce(x, axes, "sum", name, later=True)
+    return _identity(x) if current().size(axes) == 1 else _all_reduce(x, axes, "sum", name, later=True)
 
 
 def all_reduce_max_start(x: Tensor, axes: str, name: str = "") -> Pending:
-    return _all_reduce(x, axes, "max", name, later=True)
+    return _identity(x) if current().size(axes) == 1 else _all_reduce(x, axes, "max", name, later=True)
 
 
 def all_gather_start(x: Tensor, axes: str, dim: int, name: str = "") -> Pending:
-    return _all_gather(x, axes, dim, name, later=True)
+    return _identity(x) if current().size(axes) == 1 else _all_gather(x, axes, dim, name, later=True)
 
 
 def reduce_scatter_start(x: Tensor, axes: str, dim: int, name: str = "") -> Pending:
-    return _reduce_scatter(x, axes, dim, name, later=True)
+    return _identity(x) if current().size(axes) == 1 else _reduce_scatter(x, axes, dim, name, later=True)
 
 
 def all_to_all_start(x: Tensor, axes: str, split: int, join: int, name: str = "") -> Pending:
-    return _all_to_all(x, axes, split, join, name, later=True)
+    return _identity(x) if current().size(axes) == 1 else _all_to_all(x, axes, split, join, name, later=True)
 
 
 def take(x: Tensor, axes: str, dim: int) -> Tensor:
@@ -130,36 +130,25 @@ def activation(x: Tensor) -> Tensor:
 
 
 def _all_reduce(x: Tensor, axes: str, op: Op, name: str, later: bool) -> Pending:
-    ranks = current()
-    if ranks.size(axes) == 1:
-        return _identity(x)
-    return Pending(ranks.all_reduce(x.detach(), axes, op, name, later), None, x.requires_grad)
+    return Pending(current().all_reduce(x.detach(), axes, op, name, later), None, x.requires_grad)
 
 
 def _all_gather(x: Tensor, axes: str, dim: int, name: str, later: bool) -> Pending:
     ranks = current()
-    size = ranks.size(axes)
-    if size == 1:
-        return _identity(x)
-    dim = dim % x.dim()
+    size, dim = ranks.size(axes), dim % x.dim()
     started = ranks.all_gather(x.detach(), axes, name, later)
     return Pending(started, (lambda y: _joined(y, size, dim)) if dim else None, x.requires_grad)
 
 
 def _reduce_scatter(x: Tensor, axes: str, dim: int, name: str, later: bool) -> Pending:
     ranks = current()
-    size = ranks.size(axes)
-    if size == 1:
-        return _identity(x)
-    return Pending(ranks.reduce_scatter(_cut(x, size, dim), axes, name, later), None, x.requires_grad)
+    blocks = _cut(x, ranks.size(axes), dim)
+    return Pending(ranks.reduce_scatter(blocks, axes, name, later), None, x.requires_grad)
 
 
 def _all_to_all(x: Tensor, axes: str, split: int, join: int, name: str, later: bool) -> Pending:
     ranks = current()
-    size = ranks.size(axes)
-    if size == 1:
-        return _identity(x)
-    join = join % x.dim()
+    size, join = ranks.size(axes), join % x.dim()
     started = ranks.all_to_all(_cut(x, size, split), axes, None, name, later)
     return Pending(started, (lambda y: _joined(y, size, join)) if join else None, x.requires_grad)
 

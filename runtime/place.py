@@ -56,7 +56,7 @@ def place_of(rank_module: ModuleType) -> Place:
         rank_module.RANK,
         rank_module.AXES,
         rank_module.COORDINATES,
-        rank_module.GROUPS,
+        {name: tuple(ranks) for name, ranks in rank_module.GROUPS.items()},
         rank_module.PREVIOUS,
         rank_module.NEXT,
     )

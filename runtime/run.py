@@ -145,7 +145,8 @@ class Run:
         size = self.job.batch // self.job.accumulate
         part = self.place.part(size, samples)
         first = self.step * self.job.batch + i * size
-        whole = torch.stack([self._source.sample(first + n)[name] for n in range(part.start, part.stop)])
+        key = name.partition("@")[0]  # what comes after it tells apart two ways to split one input
+        whole = torch.stack([self._source.sample(first + n)[key] for n in range(part.start, part.stop)])
         where = [self.place.part(n, axes) for n, axes in zip(whole.shape[1:], dims, strict=True)]
         x = whole[(slice(None), *where)].contiguous()
         return x.to(self.device, self.job.training.dtype if x.is_floating_point() else None)

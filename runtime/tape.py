@@ -18,21 +18,26 @@ from torch.nn import Parameter
 _run_backward = Variable._execution_engine.run_backward
 
 
-@dataclass(slots=True)
-class _Entry:
-    region: Callable[..., object]
-    inputs: list[Tensor]  # the activations that carry a gradient, as leaves
-    weights: list[Parameter]  # those that are trained, each once
-    outputs: list[GradientEdge]  # the results that carry a gradient; not the tensors, which may be freed
+Region = Callable[..., object]
+
+_Entry = tuple[
+    Region,
+    list[Tensor],  # the activations that carry a gradient, as leaves
+    list[Parameter],  # the weights that are trained, each once
+    list[GradientEdge],  # of the results that carry a gradient; not the tensors, which may be freed
+]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Kept:
     values: tuple[object, ...]
 
 
 class Tape:
-    """A stack of regions that ran and of values kept for the backward."""
+    """A stack of regions that ran and of values kept for the backward.
+
+    `run` and `back` stand between any two regions of a step, so they do no more than they must.
+    """
 
     __slots__ = ("_stack",)
 
@@ -43,48 +48,53 @@ class Tape:
     def run(self, region: Callable[..., Tensor], *args: object) -> Tensor: ...
     @overload
     def run(self, region: Callable[..., tuple[Tensor, ...]], *args: object) -> tuple[Tensor, ...]: ...
-    def run(self, region: Callable[..., object], *args: object) -> object:
+    def run(self, region: Region, *args: object) -> object:
         """The region's result, a tensor or a tuple of tensors, detached; requires_grad says what carries a gradient."""
-        inputs, weights, passed = [], [], []
+        inputs: list[Tensor] = []
+        weights: list[Parameter] = []
+        passed = []
         for x in args:
             if isinstance(x, Tensor) and x.requires_grad:
                 if type(x) is not Parameter:
                     x = x.detach().requires_grad_()
                     inputs.append(x)
-                elif not any(x is other for other in weights):
+                elif not _holds(weights, x):
                     weights.append(x)
             passed.append(x)
         result = region(*passed)
         if isinstance(result, Tensor):
-            self._stack.append(_Entry(region, inputs, weights, [_edge(result)] if result.requires_grad else []))
-            return _detached(result)
+            if result.requires_grad:
+                self._stack.append((region, inputs, weights, [_edge(result)]))
+                return result.detach().requires_grad_()
+            self._stack.append((region, inputs, weights, []))
+            return result
         assert isinstance(result, tuple), f"region `{_name(region)}` returns {type(result).__name__}, not tensors"
-        self._stack.append(_Entry(region, inputs, weights, [_edge(x) for x in result if x.requires_grad]))
-        return tuple([_detached(x) for x in result])
+        self._stack.append((region, inputs, weights, [_edge(x) for x in result if x.requires_grad]))
+        return tuple([x.detach().requires_grad_() if x.requires_grad else x for x in result])
 
-    def back(self, region: Callable[..., object], *gradients: Tensor | None) -> Tensor | tuple[Tensor, ...] | None:
+    def back(self, region: Region, *gradients: Tensor | None) -> Tensor | tuple[Tensor, ...] | None:
         """Gradients of the results that carry one, in order -> those of the activations that do, in order.
 
         None stands for zeros. One activation: its gradient; several: a tuple; none: None.
         """
-        entry = self._pop(_name(region))
-        if not isinstance(entry, _Entry) or entry.region is not region:
-            raise RuntimeError(f"backward of region `{_name(region)}`, but {_what(entry)} was the last to run")
-        if len(gradients) != len(entry.outputs):
+        entry = self._stack.pop() if self._stack else None
+        if type(entry) is not tuple or entry[0] is not region:
+            raise RuntimeError(f"backward of region `{_name(region)}`, but {_what(entry)}")
+        _, inputs, weights, outputs = entry
+        if len(gradients) != len(outputs):
             raise RuntimeError(
-                f"region `{_name(region)}` has {len(entry.outputs)} results that carry a gradient, "
+                f"region `{_name(region)}` has {len(outputs)} results that carry a gradient, "
                 f"but {len(gradients)} gradients were given"
             )
-        roots = tuple([edge for edge, g in zip(entry.outputs, gradients, strict=True) if g is not None])
-        seeds = tuple([g for g in gradients if g is not None])
-        found = _gradients(roots, seeds, (*entry.inputs, *entry.weights))
-        count = len(entry.inputs)
-        for weight, gradient in zip(entry.weights, found[count:], strict=True):
+        found = _gradients(outputs, gradients, (*inputs, *weights))
+        count = len(inputs)
+        for weight, gradient in zip(weights, found[count:], strict=True):
             if gradient is not None:
                 accumulate(weight, gradient)
-        pairs = zip(entry.inputs, found[:count], strict=True)
-        of_inputs = tuple([torch.zeros_like(x) if gradient is None else gradient for x, gradient in pairs])
-        return of_inputs[0] if count == 1 else of_inputs or None
+        if count == 1:
+            return torch.zeros_like(inputs[0]) if found[0] is None else found[0]
+        pairs = zip(inputs, found, strict=False)
+        return tuple([torch.zeros_like(x) if gradient is None else gradient for x, gradient in pairs]) or None
 
     def keep(self, *values: object) -> None:
         """Put values by for the backward, in one order with the regions."""
@@ -92,19 +102,14 @@ class Tape:
 
     def kept(self) -> object:
         """The values last kept: the value itself if it was one, else a tuple."""
-        entry = self._pop("kept values")
+        entry = self._stack.pop() if self._stack else None
         if not isinstance(entry, _Kept):
-            raise RuntimeError(f"the backward asks for kept values, but {_what(entry)} was the last to run")
+            raise RuntimeError(f"the backward asks for kept values, but {_what(entry)}")
         return entry.values[0] if len(entry.values) == 1 else entry.values
 
     def done(self) -> None:
         """Every region that ran has run backward."""
-        assert not self._stack, f"{len(self._stack)} regions did not run backward, the last {_what(self._stack[-1])}"
-
-    def _pop(self, wanted: str) -> _Entry | _Kept:
-        if not self._stack:
-            raise RuntimeError(f"backward of {wanted}, but nothing is left on the tape")
-        return self._stack.pop()
+        assert not self._stack, f"{len(self._stack)} regions did not run backward, and {_what(self._stack[-1])}"
 
 
 def accumulate(weight: Tensor, gradient: Tensor) -> None:
@@ -114,26 +119,36 @@ def accumulate(weight: Tensor, gradient: Tensor) -> None:
 
 
 def _gradients(
-    roots: tuple[GradientEdge, ...], seeds: tuple[Tensor, ...], inputs: tuple[Tensor, ...]
+    outputs: Sequence[GradientEdge], gradients: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
 ) -> Sequence[Tensor | None]:
     """As torch.autograd.grad gives them: they are not copied into leaves' own."""
-    if not roots or not inputs:
+    if not all([gradient is not None for gradient in gradients]):
+        given = [(edge, gradient) for edge, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
+        outputs, gradients = [edge for edge, _ in given], tuple([gradient for _, gradient in given])
+    if not outputs or not inputs:
         return [None] * len(inputs)
-    return _run_backward(roots, seeds, False, False, inputs, allow_unreachable=True, accumulate_grad=False)
+    return _run_backward(tuple(outputs), gradients, False, False, inputs, allow_unreachable=True, accumulate_grad=False)
 
 
 def _edge(x: Tensor) -> GradientEdge:
     """Where the gradient of x enters its graph."""
-    return get_gradient_edge(x) if x.grad_fn is None else GradientEdge(x.grad_fn, x.output_nr)
+    node = x.grad_fn
+    return get_gradient_edge(x) if node is None else GradientEdge(node, x.output_nr)
 
 
-def _detached(x: Tensor) -> Tensor:
-    return x.detach().requires_grad_() if x.requires_grad else x
+def _holds(weights: list[Parameter], weight: Parameter) -> bool:
+    """Tensors have no equality that would do for `in`."""
+    return any(weight is other for other in weights) if weights else False
 
 
-def _name(region: Callable[..., object]) -> str:
+def _name(region: Region) -> str:
     return region.__name__ if hasattr(region, "__name__") else repr(region)
 
 
-def _what(entry: _Entry | _Kept) -> str:
-    return f"region `{_name(entry.region)}`" if isinstance(entry, _Entry) else f"keep of {len(entry.values)} values"
+def _what(entry: _Entry | _Kept | None) -> str:
+    """What the tape has last."""
+    if entry is None:
+        return "nothing is left on the tape"
+    if isinstance(entry, _Kept):
+        return f"keep of {len(entry.values)} values was the last to run"
+    return f"region `{_name(entry[0])}` was the last to run"

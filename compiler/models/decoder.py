@@ -9,7 +9,26 @@ from torch import Tensor, nn
 
 from moec.runtime.routing import collect, dispatch, grouped_linear, route
 
-INITIAL_STD = 0.02
+DIMS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("embed.weight", ("vocab", "hidden")),
+    ("*norm.weight", ("hidden",)),
+    ("*.wq.weight", ("heads", "hidden")),
+    ("*.wk.weight", ("kv_heads", "hidden")),
+    ("*.wv.weight", ("kv_heads", "hidden")),
+    ("*.wo.weight", ("hidden", "heads")),
+    ("*.router.weight", ("choices", "hidden")),
+    ("*.gate.weight", ("ffn", "hidden")),
+    ("*.up.weight", ("ffn", "hidden")),
+    ("*.down.weight", ("hidden", "ffn")),
+    ("*.ffn.gate", ("experts", "expert_ffn", "hidden")),
+    ("*.ffn.up", ("experts", "expert_ffn", "hidden")),
+    ("*.ffn.down", ("experts", "hidden", "expert_ffn")),
+    ("head.weight", ("vocab", "hidden")),
+)
+"""The logical dims of every weight, by pattern of its name, first match."""
+
+INITIAL = (("*norm.weight", "ones"), ("*", "normal 0.02"))
+"""Initial values by pattern of the weight's name, first match; by name and index, so alike on every mesh."""
 
 
 class Linear(nn.Module):
@@ -149,11 +168,7 @@ class Decoder(nn.Module):
         cos, sin = rotary_tables(tokens.shape[1], self.head_dim, self.rope_base, x)
         for layer in self.layers:
             x = layer(x, cos, sin)
-        logits = self.head(self.norm(x))
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        logits = self.head(self.norm(x)).float()
+        loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="sum")
         count = (labels != -100).sum()
         return loss, count
-
-
-INITIAL = (("*norm.weight", "ones"), ("*", f"normal {INITIAL_STD}"))
-"""Initial values by pattern of the weight's name, first match; by name and index, so alike on every mesh."""

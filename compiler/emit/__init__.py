@@ -1,0 +1,172 @@
+"""Emits the program as a folder of Python that needs torch and moec's runtime: sizes, stages, ranks, main, plan.json."""
+
+import hashlib
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import moec
+from moec.compiler.emit.layout import fold_all, paragraph
+from moec.compiler.emit.plan_json import plan_json
+from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
+from moec.compiler.emit.region_text import Function
+from moec.compiler.emit.sizes_text import SizeNames
+from moec.compiler.emit.stage_text import StageText, stage_text
+from moec.compiler.program import Program
+
+FULL, SMALL = 0, 1
+"""The sizings of a program: the plan's own, and the small one of verify."""
+
+MAIN = '''"""Runs one rank of {name}: torchrun --nproc-per-node {ranks} {folder}/main.py"""
+
+from pathlib import Path
+
+from moec.runtime.train import main
+
+if __name__ == "__main__":
+    main(Path(__file__).parent)
+'''
+
+
+def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
+    """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not."""
+    sizes = SizeNames(program)
+    texts = [stage_text(program, sizes, stage) for stage in program.stages]
+    files = {f"stage_{n}.py": _stage_file(program, sizes, text) for n, text in enumerate(texts)}
+    files["sizes.py"] = _sizes_file(program, sizes, sizing)
+    mesh = program.plan.mesh
+    digits = max(3, len(str(mesh.world_size - 1)))
+    writers = [RankWriter(program, sizes, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
+    ranks = _RankFiles(program, writers)
+    files |= {f"rank_{rank:0{digits}d}.py": ranks.file(rank) for rank in range(mesh.world_size)}
+    folder = Path(program.plan.source.path).stem
+    files["main.py"] = MAIN.format(name=program.plan.name, ranks=mesh.world_size, folder=f"build/{folder}")
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(files):
+        digest.update(f"{name}\n{files[name]}\n".encode())
+    files["plan.json"] = json.dumps(plan_json(program, sizing, digest.hexdigest()), indent=2) + "\n"
+    return files
+
+
+class _RankFiles:
+    """Files of all ranks; what the ranks of a stage share is made once."""
+
+    def __init__(self, program: Program, writers: list[RankWriter]) -> None:
+        self._program, self._writers = program, writers
+        self._template = _templates().get_template("rank.py.jinja")
+        self._shared = [self._stage(writer) for writer in writers]
+
+    def file(self, rank: int) -> str:
+        axis = self._program.plan.pipeline_axis
+        index = self._program.plan.mesh.coordinates(rank)[axis] if axis else 0
+        return self._template.render(self._shared[index] | self._writers[index].context(rank))
+
+    def _stage(self, writer: RankWriter) -> dict[str, object]:
+        program, stage = self._program, writer.stage
+        count = len(program.stages)
+        has_loss = any(program.loss in call.outputs for call in stage.calls)
+        counter = program.counter
+        same = ""
+        if counter is not None:
+            value = counter.values[counter.outputs[0]]
+            axes = tuple(
+                atom.name
+                for atom in program.plan.mesh.atoms
+                if atom.size > 1 and atom.name != program.plan.pipeline_axis and value.placement.letter(atom.name) in "IR"
+            )
+            same = program.plan.mesh.name(axes) if axes else ""
+        place = f"Stage {stage.index} of {count}" if count > 1 else "The only stage"
+        return {
+            "world": program.world_size,
+            "plan": program.plan.name,
+            "stage": stage.index,
+            "stage_text": f"{place}.",
+            "step": fold_all(step_lines(stage, count, counter is not None, has_loss, same), 4),
+            "schedule_text": schedule_text(program.plan.schedule.kind, stage, count),
+        }
+
+
+def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
+    functions = [_laid_out(function) for function in _in_order(text)]
+    body = "\n".join([*(line for f in functions for line in f.body), str(text.weights), str(text.slots)])
+    words = _words(body)
+    names = sorted(name for name in ("DTYPE", "FLOAT", *sizes.whole, *sizes.parts) if name in words)
+    imported = ", ".join(names)
+    if len(imported) > 90:
+        imported = "(\n" + "".join(f"    {name},\n" for name in names) + ")"
+    return _templates().get_template("stage.py.jinja").render(
+        docstring=paragraph(text.docstring, 0),
+        sizes=imported,
+        imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
+        weights=[(unit, rows) for unit, rows in text.weights.items()],
+        units=[(unit, _tuple_text(prefixes)) for unit, prefixes in text.units],
+        inputs=[(json.dumps(name), split.replace("'", '"')) for name, split in text.inputs],
+        slots=text.slots,
+        functions=functions,
+    )
+
+
+def _in_order(text: StageText) -> list[Function]:
+    """Regions of a unit, then its forward and backward; then the stage's own."""
+    found: list[Function] = []
+    for unit in text.texts:
+        found += [*unit.regions, unit.forward]
+        found += [unit.backward] if unit.backward else []
+    return [*found, *text.functions]
+
+
+def _laid_out(function: Function) -> Function:
+    parameters = ", ".join(function.parameters)
+    if len(function.name) + len(parameters) > 95:
+        parameters = "\n    " + ",\n    ".join(function.parameters) + ",\n"
+    return replace(
+        function, parameters=parameters, docstring=paragraph(function.docstring, 4), body=fold_all(function.body, 4)
+    )
+
+
+def _import_list(module: str, names: tuple[str, ...]) -> str:
+    joined = ", ".join(names)
+    return joined if len(module) + len(joined) < 95 else "(\n" + "".join(f"    {name},\n" for name in names) + ")"
+
+
+def _tuple_text(items: tuple[str, ...]) -> str:
+    listed = ", ".join(json.dumps(item) for item in items)
+    return f"({listed},)" if len(items) == 1 else f"({listed})"
+
+
+def _words(text: str) -> set[str]:
+    word, found = "", set()
+    for letter in text:
+        if letter.isalnum() or letter == "_":
+            word += letter
+        elif word:
+            found.add(word)
+            word = ""
+    return found | {word}
+
+
+def _sizes_file(program: Program, sizes: SizeNames, sizing: int) -> str:
+    precision = {"bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}[program.plan.train.precision]
+    precise = sizing == SMALL or precision == "float64"
+    dtype, single = ("float64", "float64") if precise else (precision, "float32")
+    lines = [f"DTYPE = torch.{dtype}  # of weights and activations", f"FLOAT = torch.{single}  # where more than half is needed"]
+    title = f"Sizes of {program.plan.name}: of the whole, and of one rank where a dim is split."
+    return "\n".join([f'"""{title}"""', "", "import torch", "", *lines, "", *sizes.header(sizing), ""])
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,
+    )
+
+
+VERSION = moec.__version__

@@ -1,0 +1,293 @@
+"""Operators as the Python that a person would write for them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from sympy import Expr
+
+from moec.compiler.emit.layout import quoted
+from moec.compiler.emit.sizes_text import SizeNames
+from moec.compiler.program import Group, Op, Part, Program, Ref, Unit, Value
+
+ATOM, UNARY, TIMES, PLUS, COMPARE = 5, 4, 3, 2, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """An expression and how tightly it binds."""
+
+    text: str
+    tight: int = ATOM
+
+    def at(self, tight: int) -> str:
+        return self.text if self.tight >= tight else f"({self.text})"
+
+
+@dataclass(slots=True)
+class Writer:
+    """Turns operators into expressions, and notes which names they need from elsewhere."""
+
+    program: Program
+    sizes: SizeNames
+    unit: Unit
+    imports: dict[str, set[str]]  # module -> names
+    device: str = ""  # an expression for the device of tensors made out of nothing
+
+    def expression(self, op: Op, values: Mapping[str, Text]) -> Text:
+        """The operator applied to expressions for its inputs."""
+        if op.target.startswith("moec."):
+            return self._call_moec(op, values)
+        name = op.target.removeprefix("aten.")
+        if name in _OPERATORS:
+            return _OPERATORS[name](self, op, values)
+        base = name.partition(".")[0]
+        if base in _METHODS:
+            return self.method(base, op, values)
+        if base in _FUNCTIONAL:
+            return self.call(f"F.{base}", op, values)
+        if base in _TORCH:
+            return self.call(f"torch.{base}", op, values)
+        target = f"torch.ops.aten.{name}"
+        assert all(part.isidentifier() for part in target.split(".")), f"{target} is no operator of torch"
+        return self.call(target, op, values)
+
+    def argument(self, value: object, values: Mapping[str, Text], tight: int = 0) -> str:
+        match value:
+            case Ref(name=name):
+                return values[name].at(tight)
+            case Group(axes=axes):
+                return quoted(self.program.plan.mesh.name(axes))
+            case Part(size=size, axes=axes):
+                return self.sizes.part(size, axes)
+            case Expr():
+                return self.sizes.text(value)
+            case torch.dtype():
+                return dtype_text(value)
+            case tuple():
+                inner = ", ".join(self.argument(item, values) for item in value)
+                return f"({inner},)" if len(value) == 1 else f"({inner})"
+            case str():
+                return quoted(value)
+            case bool() | int() | float() | None:
+                return "float('inf')" if value == float("inf") else "float('-inf')" if value == float("-inf") else repr(value)
+            case _:
+                raise AssertionError(f"an argument that cannot be written: {value!r}")
+
+    def arguments(self, op: Op, values: Mapping[str, Text], skip: int = 0, drop_none: bool = True) -> list[str]:
+        args = list(op.args[skip:])
+        while drop_none and args and args[-1] is None:
+            args.pop()
+        listed = [self.argument(arg, values) for arg in args]
+        return [*listed, *(f"{key}={self.argument(value, values)}" for key, value in op.kwargs)]
+
+    def call(self, function: str, op: Op, values: Mapping[str, Text]) -> Text:
+        return Text(f"{function}({', '.join(self.arguments(op, values))})")
+
+    def method(self, name: str, op: Op, values: Mapping[str, Text]) -> Text:
+        subject = self.argument(op.args[0], values, ATOM)
+        return Text(f"{subject}.{name}({', '.join(self.arguments(op, values, skip=1))})")
+
+    def first(self, op: Op, values: Mapping[str, Text]) -> str:
+        return self.argument(op.args[0], values, ATOM)
+
+    def output(self, op: Op) -> Value:
+        return self.unit.values[op.outputs[0]]
+
+    def shape(self, value: Value) -> str:
+        return ", ".join(self.sizes.shape(value)) + ("," if len(value.shape) == 1 else "")
+
+    def _call_moec(self, op: Op, values: Mapping[str, Text]) -> Text:
+        """A function of the runtime, by its module."""
+        path, _, name = op.target.rpartition(".")
+        module = "routing" if path == "moec" else path.rpartition(".")[2]
+        self.imports.setdefault("moec.runtime", set()).add(module)
+        return Text(f"{module}.{name}({', '.join(self.arguments(op, values, drop_none=False))})")
+
+
+def dtype_text(dtype: torch.dtype) -> str:
+    """Half precision is the plan's, single precision becomes double under verify; both are names in the header."""
+    names = {torch.bfloat16: "DTYPE", torch.float32: "FLOAT"}
+    return names.get(dtype, str(dtype))
+
+
+Write = Callable[[Writer, Op, Mapping[str, Text]], Text]
+
+
+def _infix(sign: str, tight: int) -> Write:
+    def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+        if op.kwargs:
+            return writer.call({"+": "torch.add", "-": "torch.sub"}.get(sign, "torch.div"), op, values)
+        left = writer.argument(op.args[0], values, tight)
+        right = _grouped(writer, op.args[1], values, tight + (sign in "-/@"))
+        return Text(f"{left} {sign} {right}", tight)
+
+    return write
+
+
+def _grouped(writer: Writer, argument: object, values: Mapping[str, Text], tight: int) -> str:
+    """An argument that is a product of names, in brackets where it must be."""
+    text = writer.argument(argument, values, tight)
+    compound = isinstance(argument, Expr) and not text.isidentifier() and (" " in text)
+    return f"({text})" if compound else text
+
+
+def _sized(name: str) -> Write:
+    """view and its like: the shape is that of a rank's part."""
+
+    def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+        return Text(f"{writer.first(op, values)}.{name}({', '.join(writer.sizes.shape(writer.output(op)))})")
+
+    return write
+
+
+def _made(name: str) -> Write:
+    """A tensor made out of nothing, on the device of the others."""
+
+    def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+        arguments = writer.arguments(op, values)
+        device = [f"device={writer.device}"] if writer.device else []
+        return Text(f"torch.{name}({', '.join([*arguments, *device])})")
+
+    return write
+
+
+def _negative(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    return Text(f"-{writer.argument(op.args[0], values, UNARY)}", UNARY)
+
+
+def _cast(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    dtype = next(a for a in (*op.args[1:], *(v for _, v in op.kwargs)) if isinstance(a, torch.dtype))
+    return Text(f"{writer.first(op, values)}.to({dtype_text(dtype)})")
+
+
+def _embedding(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    table, tokens = (writer.argument(arg, values) for arg in op.args[:2])
+    return Text(f"F.embedding({tokens}, {table})")
+
+
+def _slice(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    defaults = (0, None, None, 1)
+    dim, start, end, step = (*op.args[1:], *defaults[len(op.args) - 1 :])
+    rank = len(writer.output(op).shape)
+    assert isinstance(dim, int)
+    low = "" if start in (None, 0) else writer.argument(start, values)
+    high = "" if end is None or (isinstance(end, int) and end >= 2**62) else writer.argument(end, values)
+    stride = "" if step == 1 else f":{writer.argument(step, values)}"
+    if not low and not high and not stride:
+        return values[op.inputs[0]]
+    index = [":"] * (dim % rank) + [f"{low}:{high}{stride}"]
+    return Text(f"{writer.first(op, values)}[{', '.join(index)}]")
+
+
+def _loss(name: str, reduction: int) -> Write:
+    def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+        args = [*op.args, *(None,) * 8]
+        texts = [writer.argument(arg, values) for arg in op.args[:2]]
+        if name == "cross_entropy":
+            texts += [f"weight={writer.argument(args[2], values)}"] if args[2] is not None else []
+            texts += [f"ignore_index={args[4]!r}"] if args[4] not in (None, -100) else []
+            texts += [f"label_smoothing={args[5]!r}"] if args[5] else []
+        kind = {0: "none", 1: "mean", 2: "sum", None: "mean"}[args[reduction] if isinstance(args[reduction], int) else None]
+        return Text(f'F.{name}({", ".join(texts)}, reduction="{kind}")')
+
+    return write
+
+
+def _attention(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    names = ("attn_mask", "dropout_p", "is_causal")
+    texts = [writer.argument(arg, values) for arg in op.args[:3]]
+    given = [(name, arg) for name, arg in zip(names, op.args[3:], strict=False) if arg not in (None, 0.0, False)]
+    texts += [f"{name}={writer.argument(arg, values)}" for name, arg in (*given, *op.kwargs)]
+    return Text(f"F.scaled_dot_product_attention({', '.join(texts)})")
+
+
+def _power(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    base, exponent = (writer.argument(arg, values, UNARY + 1) for arg in op.args[:2])
+    return Text(f"{base} ** {exponent}", UNARY)
+
+
+def _where(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    return writer.call("torch.where", op, values)
+
+
+def _group_norm(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    return Text(f"F.group_norm({', '.join(writer.arguments(replace_args(op, 5), values))})")
+
+
+def _layer_norm(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    return Text(f"F.layer_norm({', '.join(writer.arguments(replace_args(op, 5), values))})")
+
+
+def _convolution(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    name = op.target.removeprefix("aten.").partition(".")[0]
+    return Text(f"F.{name}({', '.join(writer.arguments(op, values))})")
+
+
+def replace_args(op: Op, count: int) -> Op:
+    """Without arguments that only some backends read."""
+    return Op(op.target, op.args[:count], (), op.outputs, op.where)
+
+
+_SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+_OPERATORS: dict[str, Write] = {
+    **{f"add.{kind}": _infix("+", PLUS) for kind in ("Tensor", "Scalar")},
+    **{f"sub.{kind}": _infix("-", PLUS) for kind in ("Tensor", "Scalar")},
+    **{f"mul.{kind}": _infix("*", TIMES) for kind in ("Tensor", "Scalar")},
+    **{f"div.{kind}": _infix("/", TIMES) for kind in ("Tensor", "Scalar")},
+    **{f"{name}.{kind}": _infix(sign, COMPARE) for name, sign in _SIGNS.items() for kind in ("Tensor", "Scalar")},
+    "matmul": _infix("@", TIMES),
+    "mm": _infix("@", TIMES),
+    "pow.Scalar": _power,
+    "neg": _negative,
+    "to.dtype": _cast,
+    "to.dtype_layout": _cast,
+    "_to_copy": _cast,
+    "view": _sized("view"),
+    "_unsafe_view": _sized("view"),
+    "reshape": _sized("reshape"),
+    "expand": _sized("expand"),
+    "flatten.using_ints": _sized("reshape"),
+    "unflatten.int": _sized("reshape"),
+    "embedding": _embedding,
+    "slice.Tensor": _slice,
+    "cross_entropy_loss": _loss("cross_entropy", 3),
+    "mse_loss": _loss("mse_loss", 2),
+    "l1_loss": _loss("l1_loss", 2),
+    "scaled_dot_product_attention": _attention,
+    "where.self": _where,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
+    "arange": _made("arange"),
+    "arange.start": _made("arange"),
+    "arange.start_step": _made("arange"),
+    "zeros": _made("zeros"),
+    "ones": _made("ones"),
+    "full": _made("full"),
+    "linspace": _made("linspace"),
+    "eye": _made("eye"),
+    "scalar_tensor": _made("tensor"),
+}
+
+_METHODS = frozenset(
+    (
+        "transpose permute t unsqueeze squeeze chunk split unbind select exp log log1p expm1 sqrt rsqrt sin cos tanh sigmoid "
+        "abs sign floor ceil round reciprocal square clamp clamp_min clamp_max sum mean amax amin argmax argmin max min prod "
+        "cumsum sort argsort topk softmax log_softmax logsumexp gather index_select flip roll tril triu any all detach pow "
+        "masked_fill logical_not logical_and logical_or isfinite isnan isinf narrow clone contiguous"
+    ).split()
+)
+
+_FUNCTIONAL = frozenset(
+    (
+        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot glu "
+        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+        "adaptive_avg_pool3d binary_cross_entropy_with_logits"
+    ).split()
+)
+
+_TORCH = frozenset(
+    "cat stack bmm addmm baddbmm mv dot einsum maximum minimum atan2 erf zeros_like ones_like full_like rsub".split()
+)

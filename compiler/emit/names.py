@@ -1,0 +1,79 @@
+"""Gives the values of straight-line text the names that a person would: the model's own, used again when they are free."""
+
+import keyword
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moec.compiler.unique import unique
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text, as far as names go: what it reads, and then what it binds."""
+
+    reads: tuple[str, ...]
+    binds: tuple[str, ...]
+
+
+def name_values(
+    lines: Sequence[Line],
+    given: Mapping[str, str],
+    wishes: Mapping[str, str],
+    reserved: Collection[str],
+    kept: Iterable[str] = (),
+) -> dict[str, str]:
+    """A Python name for every value; `given` are parameters, `kept` are values that live to the end.
+
+    Two values share a name only if the first is not read after the second is bound.
+    """
+    last = {name: place for place, line in enumerate(lines) for name in line.reads}
+    last |= dict.fromkeys(kept, len(lines))
+    names = dict(given)
+    holder = {name: value for value, name in given.items()}
+    for place, line in enumerate(lines):
+        bound: set[str] = set()
+        for value in line.binds:
+            if value in names and names[value] not in bound:
+                bound.add(names[value])
+                continue
+            busy = {name for name, held in holder.items() if last.get(held, -1) > place} | bound
+            name = unique(identifier(wishes.get(value, ""), reserved), busy)
+            names[value] = name
+            holder[name] = value
+            bound.add(name)
+    return names
+
+
+def identifier(wish: str, reserved: Collection[str] = ()) -> str:
+    """A wish as a Python name that means nothing else."""
+    name = wish if wish.isidentifier() and wish.isascii() else "x"
+    return f"{name}_" if keyword.iskeyword(name) or name in reserved else name
+
+
+@dataclass(slots=True)
+class Keys:
+    """Short names for the weights of a unit, by their names in the module."""
+
+    taken: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(weights: Sequence[str], reserved: Collection[str] = ()) -> dict[str, str]:
+        """`attn.wq.weight` is wq, `fc.bias` is fc_bias; where that is not unique, more of the path is used."""
+        keys: dict[str, str] = {}
+        paths = {weight: [part for part in weight.split(".") if part] for weight in weights}
+        for weight, parts in paths.items():
+            trimmed = parts[:-1] if parts[-1] == "weight" and len(parts) > 1 else parts
+            own_name = 2 if parts[-1] != "weight" and len(parts) > 1 and parts[-1] == "bias" else 1
+            for length in range(own_name, len(trimmed) + 1):
+                key = identifier("_".join(trimmed[-length:]), reserved)
+                if all(key != _tail(other, length) for w, other in paths.items() if w != weight) and key not in keys.values():
+                    break
+            else:
+                key = unique(identifier("_".join(trimmed), reserved), set(keys.values()))
+            keys[weight] = key
+        return keys
+
+
+def _tail(parts: list[str], length: int) -> str:
+    trimmed = parts[:-1] if parts[-1] == "weight" and len(parts) > 1 else parts
+    return "_".join(trimmed[-length:])

@@ -1,0 +1,75 @@
+"""plan.json: the resolved plan, the placement of every weight, and what the runtime reads."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import moec
+from moec.compiler.program import Program, full_name
+from moec.dsl.plan import Imported
+
+
+def plan_json(program: Program, sizing: int, digest: str) -> dict[str, object]:
+    """A tree of plain values; `digest` is of all the other files."""
+    plan = program.plan
+    train, schedule = plan.train, plan.schedule
+    batch = program.inputs[0].sizes[sizing][0] * schedule.accumulate
+    return {
+        "name": plan.name,
+        "moec": moec.__version__,
+        "hash": digest,
+        "world_size": program.world_size,
+        "parameters": program.parameters,
+        "mesh": {axis.name: {"size": axis.size, "over": list(axis.over)} for axis in plan.mesh.axes},
+        "schedule": {"kind": schedule.kind, "batch": batch, "accumulate": schedule.accumulate},
+        "train": {
+            "optimizer": train.optimizer,
+            "lr": train.lr,
+            "beta1": train.beta1,
+            "beta2": train.beta2,
+            "eps": train.eps,
+            "weight_decay": train.weight_decay,
+            "clip": train.clip,
+            "precision": "fp64" if sizing else train.precision,
+            "seed": train.seed,
+        },
+        "inputs": {
+            given.name: {"kind": given.kind, "shape": list(given.sizes[sizing][1:]), "below": given.below[sizing]}
+            for given in program.inputs
+        },
+        "loss": "sum" if program.count is not None else "mean",
+        "data": plan.model.data if isinstance(plan.model, Imported) else None,
+        "model": _model(program, sizing),
+        "weights": _weights(program, sizing),
+    }
+
+
+def _model(program: Program, sizing: int) -> dict[str, object] | None:
+    """Where the user's module is, whose own code makes its initial values."""
+    model = program.plan.model
+    if not isinstance(model, Imported):
+        return None
+    arguments = dict(model.arguments) | (dict(model.small) if sizing else {})
+    folder = Path(program.plan.source.path).resolve().parent
+    return {"target": model.target, "arguments": arguments, "path": [os.path.abspath(folder)]}
+
+
+def _weights(program: Program, sizing: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for stage in program.stages:
+        for call in stage.calls:
+            unit = program.units[call.unit]
+            for parameter in unit.parameters:
+                value = unit.values[parameter.value]
+                found[full_name(call.prefix, parameter.name)] = {
+                    "shape": [int(program.sizes.value(size, sizing)) for size in value.shape],
+                    "split": [list(axes) for axes in value.placement.split],
+                    "dims": list(value.dims),
+                    "stages": list(program.spans.get(full_name(call.prefix, parameter.name), (stage.index,))),
+                    "gradient_summed_over": list(parameter.summed),
+                    "trainable": parameter.trainable,
+                }
+    return found
+
+
+__all__ = ["Fraction", "plan_json"]

@@ -1,0 +1,123 @@
+"""The header of sizes: every size of the emitted text is a name, or a product of names, that stands in it.
+
+`HIDDEN` is a size of the whole, `LOCAL_HEADS` a rank's part of one that is split as the plan says, `BATCH_PER_DP` a part
+that is split otherwise. The header alone has numbers, so that the same text serves the plan's sizes and small ones.
+"""
+
+import ast
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sympy import Add, Expr, Integer, Mul, Number, Pow, Rational, Symbol
+
+from moec.compiler.placement import Axes
+from moec.compiler.program import Program, Value
+
+ORDER = ("batch", "experts", "heads", "kv_heads", "seq", "head_dim", "hidden", "ffn", "expert_ffn", "vocab")
+
+
+@dataclass(slots=True)
+class SizeNames:
+    """Names that the emitted text has used so far, and what they stand for."""
+
+    program: Program
+    whole: dict[str, Expr] = field(default_factory=dict)  # name -> formula
+    parts: dict[str, tuple[Expr, Axes]] = field(default_factory=dict)  # name -> formula, split over axes
+    _of_part: dict[tuple[Expr, Axes], str] = field(default_factory=dict)
+
+    def text(self, size: Expr | int | float) -> str:
+        """A size of the whole, as an expression in names."""
+        if isinstance(size, int | float):
+            return repr(size)
+        if isinstance(size, Integer):
+            return str(int(size))
+        if isinstance(size, Symbol):
+            name = size.name.upper()
+            self.whole[name] = size
+            return name
+        if isinstance(size, Add):
+            terms = sorted(size.args, key=lambda term: isinstance(term, Number))
+            return " + ".join(self.text(term) for term in terms).replace("+ -", "- ")
+        return self._product(size, lambda symbol: self.text(symbol))
+
+    def part(self, size: Expr, axes: Axes, dim: str | None = None) -> str:
+        """A rank's part of a size that is split over axes; `dim` is the logical dim, whose own size is the one split."""
+        if not axes or size == 1:
+            return self.text(size)
+        split = self._split_symbol(size, axes, dim)
+        if split is None:
+            return self._part_name(size, axes, "SIZE")
+        return self._product(size, lambda symbol: self._part_name(symbol, axes, "") if symbol == split else self.text(symbol))
+
+    def shape(self, value: Value) -> tuple[str, ...]:
+        """The shape of a rank's part of a value."""
+        return tuple(
+            self.part(size, axes, dim)
+            for size, axes, dim in zip(value.shape, value.placement.split, value.dims, strict=True)
+        )
+
+    def local(self, size: Expr, axes: Axes, sizing: int) -> int:
+        """The number that a rank's part is in one of the sizings; padded where it does not divide."""
+        whole = int(self.program.sizes.value(size, sizing))
+        return -(-whole // self.program.plan.mesh.size(axes))
+
+    def header(self, sizing: int) -> list[str]:
+        """Assignments of all names used, those of the whole first."""
+        lines = [f"{name} = {self.program.sizes.value(formula, sizing)!r}" for name, formula in sorted(self.whole.items(), key=_place)]
+        for name, (formula, axes) in sorted(self.parts.items()):
+            over = " and ".join(self.program.plan.mesh.name((axis,)) for axis in axes)
+            whole = self.program.sizes.value(formula, sizing)
+            lines.append(f"{name} = {self.local(formula, axes, sizing)}  # of {whole}, split over {over}")
+        return lines
+
+    def _product(self, size: Expr, show) -> str:  # noqa: ANN001
+        coefficient, factors = Rational(1), []
+        for factor in Mul.make_args(size):
+            if isinstance(factor, Rational):
+                coefficient *= factor
+            elif isinstance(factor, Pow) and factor.exp == -1:
+                factors.append((1, factor.base))
+            elif isinstance(factor, Pow) and isinstance(factor.exp, Integer):
+                factors += [(0, factor.base)] * int(factor.exp)
+            else:
+                factors.append((0, factor))
+        above = [show(f) for down, f in sorted(factors, key=lambda pair: _rank(pair[1])) if not down]
+        below = [show(f) for down, f in factors if down]
+        ratio = Fraction(int(coefficient.p), int(coefficient.q))
+        text = " * ".join(([str(ratio.numerator)] if ratio.numerator != 1 or not above else []) + above)
+        for divisor in ([str(ratio.denominator)] if ratio.denominator != 1 else []) + below:
+            text += f" // {divisor}"
+        return text
+
+    def _split_symbol(self, size: Expr, axes: Axes, dim: str | None) -> Symbol | None:
+        """The factor of a product that is divided: the one called like the dim, or the first that divides."""
+        if isinstance(size, Symbol):
+            return size
+        parts = self.program.plan.mesh.size(axes)
+        symbols = sorted((f for f in Mul.make_args(size) if isinstance(f, Symbol)), key=_rank)
+        symbols.sort(key=lambda symbol: symbol.name != dim)
+        fits = (s for s in symbols if all(self.program.sizes.value(s, n) % parts == 0 for n in (0, 1)))
+        return next(fits, None)
+
+    def _part_name(self, size: Expr, axes: Axes, base: str) -> str:
+        if (size, axes) not in self._of_part:
+            stem = size.name.upper() if isinstance(size, Symbol) else base
+            names = [f"LOCAL_{stem}", f"{stem}_PER_{self.program.plan.mesh.name(axes).upper()}"]
+            names += [f"LOCAL_{stem}_{n}" for n in range(2, 100)]
+            name = next(name for name in names if name not in self.parts and name not in self.whole)
+            self.parts[name] = size, axes
+            self._of_part[size, axes] = name
+        return self._of_part[size, axes]
+
+
+def _rank(symbol: Expr) -> tuple[int, str]:
+    name = str(symbol)
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def _place(item: tuple[str, Expr]) -> tuple[int, str]:
+    return _rank(item[1])
+
+
+def is_name(text: str) -> bool:
+    return text.isidentifier() and isinstance(ast.parse(text, mode="eval").body, ast.Name)

@@ -1,0 +1,155 @@
+"""Cuts the chain of calls into stages of balanced cost, and finds the loops in each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from moec.compiler.program import Call, Loop, Program, Stage, full_name
+from moec.dsl.diagnostics import Diagnostic, PlanError
+
+
+def partition_stages(program: Program) -> Program:
+    """Stages, with what crosses between them and the weights that several of them have.
+
+    Requires: typed units.
+    Ensures:  every call is in one stage; a stage has at least one element of a module list, where there is more than one
+              stage; what a later stage reads is handed on by all between.
+    """
+    axis = program.plan.pipeline_axis
+    count = program.plan.mesh.axis(axis).size if axis else 1
+    cuts = _cuts(program, count)
+    pieces = [program.calls[start:end] for start, end in zip((0, *cuts), (*cuts, len(program.calls)), strict=True)]
+    stages = []
+    fixed = {name for name, value in program.values.items() if not value.differentiable}
+    for index, calls in enumerate(pieces):
+        received = _crossing(program, pieces, index)
+        sent = _crossing(program, pieces, index + 1) if index + 1 < count else ()
+        later = {name for piece in pieces[index + 1 :] for call in piece for name in call.inputs}
+        stages.append(Stage(index, calls, find_loops(calls, later | {program.loss}, fixed), received, sent))
+    return replace(program, stages=tuple(stages), spans=_spans(pieces, program))
+
+
+def _cuts(program: Program, count: int) -> tuple[int, ...]:
+    """Where stages begin, but for the first: the largest cost is as small as can be, and the rest as even."""
+    calls = program.calls
+    places = [n for n, call in enumerate(calls) if call.repeated]
+    if count > 1 and len(places) < count:
+        label = program.plan.label("shard.layers")
+        help = ("elements of torch.nn.ModuleList are what a stage is made of",)
+        headline = f"the model has {len(places)} layers in module lists, and {count} stages are asked for"
+        raise PlanError((Diagnostic("E411", headline, (label,) if label else (), help),))
+    costs = [float(program.sizes.value(program.units[call.unit].cost, 0)) for call in calls]
+    floor = max(costs) * 1e-6 + 1.0
+    prefix = [0.0]
+    for cost in costs:
+        prefix.append(prefix[-1] + cost + floor)
+    starts = [0, *places[1:], len(calls)]  # a stage begins with an element, the first with the model
+    best: list[dict[int, tuple[float, float, tuple[int, ...]]]] = [{0: (0.0, 0.0, ())}]
+    for stage in range(count):
+        reached: dict[int, tuple[float, float, tuple[int, ...]]] = {}
+        for begin, (largest, squares, cuts) in best[-1].items():
+            for end in starts:
+                if end <= starts[begin] or (stage == count - 1) != (end == len(calls)):
+                    continue
+                cost = prefix[end] - prefix[starts[begin]]
+                candidate = (max(largest, cost), squares + cost * cost, (*cuts, end))
+                known = reached.get(starts.index(end))
+                if known is None or candidate < known:
+                    reached[starts.index(end)] = candidate
+        best.append(reached)
+    (_, _, cuts) = min(best[-1].values())
+    return cuts[:-1]
+
+
+def _crossing(program: Program, pieces: Sequence[Sequence[Call]], boundary: int) -> tuple[str, ...]:
+    """What stages before the boundary make and those after it read, in the order in which it is made."""
+    if boundary == 0:
+        return ()
+    made = [name for piece in pieces[:boundary] for call in piece for name in call.outputs]
+    read = {name for piece in pieces[boundary:] for call in piece for name in call.inputs}
+    return tuple(name for name in made if name in read)
+
+
+def _spans(pieces: Sequence[Sequence[Call]], program: Program) -> dict[str, tuple[int, ...]]:
+    """Weights that calls of several stages have: their stages."""
+    stages: dict[str, list[int]] = {}
+    for index, piece in enumerate(pieces):
+        for call in piece:
+            for parameter in program.units[call.unit].parameters:
+                found = stages.setdefault(full_name(call.prefix, parameter.name), [])
+                if index not in found:
+                    found.append(index)
+    return {name: tuple(found) for name, found in stages.items() if len(found) > 1}
+
+
+def find_loops(calls: Sequence[Call], read_later: set[str], fixed: set[str]) -> tuple[Loop, ...]:
+    """The calls as loops: the longest repetition from every place on, or single calls.
+
+    What all turns read from outside is `fixed`: it has no gradient.
+    """
+    loops: list[Loop] = []
+    place = 0
+    while place < len(calls):
+        best = (1, 1)
+        for period in range(1, (len(calls) - place) // 2 + 1):
+            turns = 1
+            while _continues(calls, place, period, turns, fixed) and _closed(calls, place, period, turns + 1, read_later):
+                turns += 1
+            if turns > 1 and period * turns > best[0] * best[1]:
+                best = (period, turns)
+        period, turns = best
+        chunk = [calls[place + turn * period : place + (turn + 1) * period] for turn in range(turns)]
+        loops.append(Loop(tuple(tuple(turn) for turn in chunk)))
+        place += period * turns
+    return tuple(loops)
+
+
+def _continues(calls: Sequence[Call], start: int, period: int, turn: int, fixed: set[str]) -> bool:
+    """Is the next turn like those before: the same units, wired the same way?"""
+    begin = start + turn * period
+    if begin + period > len(calls):
+        return False
+    for offset in range(period):
+        first, this = calls[start + offset], calls[begin + offset]
+        if this.unit != first.unit or not (this.repeated and first.repeated):
+            return False
+    wiring = [_wiring(calls, start + t * period, period) for t in range(turn + 1)]
+    for place, now in enumerate(wiring[-1]):
+        then = wiring[1][place] if turn > 1 else None
+        if then is not None and now != then:
+            return False
+        if now[0] == "previous":
+            if wiring[0][place][0] not in ("outer", "previous"):
+                return False
+        elif now != wiring[0][place] or (now[0] == "outer" and now[1] not in fixed):
+            return False
+    return True
+
+
+def _wiring(calls: Sequence[Call], begin: int, period: int) -> list[tuple[object, ...]]:
+    """Where each input of a turn comes from: this turn, the one before, or outside."""
+    here = {name: (o, n) for o in range(period) for n, name in enumerate(calls[begin + o].outputs)}
+    before = {}
+    if begin >= period:
+        before = {name: (o, n) for o in range(period) for n, name in enumerate(calls[begin - period + o].outputs)}
+    found: list[tuple[object, ...]] = []
+    for offset in range(period):
+        for name in calls[begin + offset].inputs:
+            if name in here:
+                found.append(("this", *here[name]))
+            elif name in before:
+                found.append(("previous", *before[name]))
+            else:
+                found.append(("outer", name))
+    return found
+
+
+def _closed(calls: Sequence[Call], start: int, period: int, turns: int, read_later: set[str]) -> bool:
+    """Does nothing outside the loop read what a turn but the last makes?"""
+    inner = calls[start : start + period * (turns - 1)]
+    made = {name for call in inner for name in call.outputs}
+    outside = {name for call in calls[start + period * turns :] for name in call.inputs} | read_later
+    skipping = False
+    for turn in range(2, turns):
+        names = {name for call in calls[start : start + period * (turn - 1)] for name in call.outputs}
+        skipping |= any(names & set(call.inputs) for call in calls[start + turn * period : start + (turn + 1) * period])
+    return not (made & outside) and not skipping

@@ -1,0 +1,33 @@
+"""The passes, in order: from a plan to the program."""
+
+from collections.abc import Callable
+
+from moec.compiler.build_model import build_model
+from moec.compiler.partition_stages import partition_stages
+from moec.compiler.program import Program
+from moec.compiler.schedule_microbatches import schedule_microbatches
+from moec.compiler.split_model import split_model
+from moec.compiler.trace import trace
+from moec.compiler.type_units import type_units
+from moec.dsl.plan import Plan
+
+Pass = Callable[[Program], Program]
+
+PASSES: tuple[Pass, ...] = (
+    type_units,  # every value gets a type on every axis, coercions where two types meet, regions, and the backward
+    partition_stages,  # the chain of calls in pieces of balanced cost
+    schedule_microbatches,  # a list of instructions a stage
+)
+
+
+def compile_plan(plan: Plan, until: str = "") -> Program:
+    """The program of a plan, or as it is after the pass `until`; raises PlanError for faults that only a trace shows."""
+    model = build_model(plan)
+    program = split_model(plan, model, trace(model))
+    if until == "split_model":
+        return program
+    for apply in PASSES:
+        program = apply(program)
+        if apply.__name__ == until:
+            break
+    return program

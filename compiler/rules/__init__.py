@@ -1,0 +1,125 @@
+"""The table of operator rules: a line each. What is not here has no rule, and a diagnostic says so."""
+
+from collections.abc import Callable
+
+from moec.compiler.rules import products, reductions, shapes
+from moec.compiler.rules.elementwise import LINEAR, NONLINEAR, elementwise, linear_division
+from moec.compiler.rules.rule import Rule, Seen, read_rule
+
+RuleOf = Callable[[Seen], Rule]
+
+
+def _text(text: str, linear: str = "") -> RuleOf:
+    return lambda seen: read_rule(text, linear, seen)
+
+
+RULES: dict[str, RuleOf] = {
+    **{f"aten.{name}": elementwise("") for name in NONLINEAR},
+    **{f"aten.{name}": elementwise(linear) for name, linear in LINEAR.items()},
+    "aten.div.Tensor": linear_division,
+    **{target: products.by_text(target) for target in products.TEXTS},
+    "aten.einsum": products.einsum,
+    "aten.matmul": products.matmul,
+    **{f"aten.conv{n}d": products.convolution for n in (1, 2, 3)},
+    "aten.scaled_dot_product_attention": products.attention,
+    "aten.view": shapes.view,
+    "aten.reshape": shapes.view,
+    "aten._unsafe_view": shapes.view,
+    "aten.flatten.using_ints": shapes.view,
+    "aten.unflatten.int": shapes.view,
+    "aten.transpose.int": shapes.transpose,
+    "aten.permute": shapes.permute,
+    "aten.t": shapes.reversed_dims,
+    "aten.numpy_T": shapes.reversed_dims,
+    "aten.split.Tensor": shapes.pieces,
+    "aten.split_with_sizes": shapes.pieces,
+    "aten.chunk": shapes.pieces,
+    "aten.slice.Tensor": shapes.narrow,
+    "aten.narrow": shapes.narrow,
+    "aten.select.int": shapes.without,
+    "aten.unbind.int": shapes.without,
+    "aten.cat": shapes.join,
+    "aten.stack": shapes.stack,
+    "aten.unsqueeze": shapes.unsqueeze,
+    "aten.squeeze": shapes.squeeze,
+    "aten.squeeze.dim": shapes.squeeze,
+    "aten.squeeze.dims": shapes.squeeze,
+    "aten.expand": shapes.expand,
+    "aten.flip": shapes.whole_dims(1, "dims", linear=True),
+    "aten.roll": shapes.whole_dims(2, "dims", linear=True),
+    "aten.cumsum": shapes.whole_dims(1, "dim", linear=True),
+    "aten.tril": shapes.whole_dims(9, "dim", linear=True),
+    "aten.triu": shapes.whole_dims(9, "dim", linear=True),
+    "aten.softmax.int": shapes.whole_dims(1, "dim"),
+    "aten._softmax": shapes.whole_dims(1, "dim"),
+    "aten.log_softmax.int": shapes.whole_dims(1, "dim"),
+    "aten._log_softmax": shapes.whole_dims(1, "dim"),
+    "aten.glu": reductions.whole,
+    "aten.sort": shapes.whole_dims(1, "dim"),
+    "aten.sort.stable": shapes.whole_dims(2, "dim"),
+    "aten.argsort": shapes.whole_dims(1, "dim"),
+    "aten.topk": shapes.whole_dims(2, "dim"),
+    "aten.sum": reductions.summed,
+    "aten.sum.dim_IntList": reductions.summed,
+    "aten.mean": reductions.reduced_whole,
+    "aten.mean.dim": reductions.reduced_whole,
+    **{
+        f"aten.{name}": reductions.reduced_whole
+        for name in [
+            "amax",
+            "amin",
+            "argmax",
+            "argmin",
+            "max",
+            "max.dim",
+            "min",
+            "min.dim",
+            "prod",
+            "prod.dim_int",
+            "logsumexp",
+            "any",
+            "any.dim",
+            "all",
+            "all.dim",
+            "std.correction",
+            "var.correction",
+            "norm.ScalarOpt_dim",
+            "linalg_vector_norm",
+        ]
+    },
+    "aten.layer_norm": reductions.layer_norm,
+    "aten.rms_norm": reductions.layer_norm,
+    "aten.group_norm": reductions.group_norm,
+    **{
+        f"aten.{name}{n}d": reductions.pooling
+        for n in (1, 2, 3)
+        for name in ("avg_pool", "max_pool", "adaptive_avg_pool")
+    },
+    "aten.gather": reductions.gather,
+    "aten.index_select": reductions.index_select,
+    "aten.one_hot": reductions.one_hot,
+    "aten.cross_entropy_loss": reductions.cross_entropy,
+    "aten.mse_loss": reductions.pairwise_loss,
+    "aten.l1_loss": reductions.pairwise_loss,
+    "aten.binary_cross_entropy_with_logits": reductions.pairwise_loss,
+    **{
+        f"aten.{name}": reductions.whole
+        for name in [
+            "arange",
+            "arange.start",
+            "arange.start_step",
+            "zeros",
+            "ones",
+            "full",
+            "scalar_tensor",
+            "eye",
+            "linspace",
+            "tril_indices",
+        ]
+    },
+    "moec.route": _text("b _ _ -> b _ _, b _ _, b _ _"),
+    "moec.dispatch": _text("b _ h, b _ _, b _ _ -> _ b _ h", "0"),
+    "moec.collect": _text("_ b _ h, b _ _, b _ _, b _ _ -> b _ h", "0*1"),
+}
+
+__all__ = ["RULES", "Rule", "RuleOf", "Seen", "read_rule"]

@@ -1,0 +1,128 @@
+"""Rules of operators that work on every element by itself, with broadcasting."""
+
+from moec.compiler.rules.rule import Factors, Rule, Seen, read_terms
+
+NONLINEAR = [
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "ceil",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "cos",
+    "elu",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "leaky_relu",
+    "log",
+    "log1p",
+    "log2",
+    "log_sigmoid",
+    "logical_not",
+    "logical_and",
+    "logical_or",
+    "mish",
+    "reciprocal",
+    "relu",
+    "relu6",
+    "round",
+    "rsqrt",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "sqrt",
+    "square",
+    "tanh",
+    "bitwise_not",
+    "bitwise_and",
+    "bitwise_or",
+    "pow.Tensor_Scalar",
+    "pow.Tensor_Tensor",
+    "pow.Scalar",
+    "maximum",
+    "minimum",
+    "atan2",
+    "fmod.Tensor",
+    "remainder.Tensor",
+    "remainder.Scalar",
+    "eq.Tensor",
+    "eq.Scalar",
+    "ne.Tensor",
+    "ne.Scalar",
+    "lt.Tensor",
+    "lt.Scalar",
+    "le.Tensor",
+    "le.Scalar",
+    "gt.Tensor",
+    "gt.Scalar",
+    "ge.Tensor",
+    "ge.Scalar",
+    "add.Scalar",
+    "sub.Scalar",
+    "rsub.Scalar",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "detach",
+    "where.Scalar",
+    "where.ScalarSelf",
+    "where.ScalarOther",
+    "floor_divide",
+    "bitwise_and.Tensor",
+    "bitwise_or.Tensor",
+    "masked_fill.Tensor",
+]
+
+LINEAR = {
+    "neg": "0",
+    "to.dtype": "0",
+    "to.dtype_layout": "0",
+    "_to_copy": "0",
+    "clone": "0",
+    "contiguous": "0",
+    "mul.Scalar": "0",
+    "div.Scalar": "0",
+    "mul.Tensor": "0*1",
+    "add.Tensor": "0 + 1",
+    "sub.Tensor": "0 + 1",
+    "where.self": "1 + 2",
+    "masked_fill.Scalar": "",
+}
+
+
+def elementwise(linear: str):
+    def rule(seen: Seen) -> Rule:
+        (output,) = seen.outputs
+        made: Factors = tuple(f"{len(output.shape) - dim}" for dim in range(len(output.shape)))
+        given = tuple(_aligned(seen, place, made) for place in range(len(seen.inputs)))
+        return Rule(given, (made,), read_terms(linear, len(seen.inputs)))
+
+    return rule
+
+
+def _aligned(seen: Seen, place: int, made: Factors) -> Factors:
+    """Factors of an input, aligned at the right; a dim of one that is repeated is whole."""
+    value, (output,) = seen.inputs[place], seen.outputs
+    rank = len(value.shape)
+    pairs = zip(value.shape, output.shape[len(output.shape) - rank :], made[len(made) - rank :], strict=True)
+    return tuple(factor if size == whole else None for size, whole, factor in pairs)
+
+
+def linear_division(seen: Seen) -> Rule:
+    """x / y is linear in x, for a y that every rank has."""
+    rule = elementwise("")(seen)
+    return Rule(rule.inputs, rule.outputs, ((0, 1),) if len(seen.inputs) > 1 else ((0,),))

@@ -1,0 +1,495 @@
+"""Traces the model: its lists of equal modules once a kind, and what stands around them as units of its own.
+
+One forward on the meta device hashes the operators of every element of a module list; elements of one hash are one
+kind. A kind is exported once for each of the sizings, and the model itself with a single node in place of every
+element. Literals of the exports together give formulas (sizes.py).
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from sympy import Expr
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx import Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
+
+from moec.compiler.build_model import Model
+from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, renamed, whole
+from moec.compiler.sizes import Sizes
+from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
+from moec.compiler.unique import unique
+from moec.dsl.diagnostics import Diagnostic, PlanError
+
+LAYER = "moec.layer"
+"""The target of a call of a module-list element in the graph of the whole model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The graph of the whole model, in which elements of module lists are single operators, and a graph a kind."""
+
+    root: Graph
+    kinds: Mapping[str, Graph]
+    kind_of: Mapping[str, str]  # path of an element -> its kind
+    sizes: Sizes
+    shared: Mapping[str, str]  # weights with several names: name -> the first
+
+
+def trace(model: Model) -> Traced:
+    """Graphs of the model and of each of its kinds; raises PlanError where torch.export cannot follow."""
+    sizes = Sizes(model.sizings)
+    shared = _shared_names(model.modules[0])
+    records = [_record(model.modules[0], _examples(model, 0), {})]
+    alike = {call.path: call.hash for call in records[0]}
+    records += [_record(module, _examples(model, n + 1), alike) for n, module in enumerate(model.modules[1:])]
+    if any([call.path for call in record] != [call.path for call in records[0]] for record in records):
+        raise _fault("E404", "the small arguments change which modules run", "let `small` keep the number of layers")
+    kind_of = _name_kinds(model.modules[0], records[0])
+    kinds: dict[str, Graph] = {}
+    for calls in zip(*records, strict=True):
+        path = calls[0].path
+        if kind_of[path] not in kinds:
+            exports = [
+                _export(module.get_submodule(path), call.args, call.kwargs)
+                for module, call in zip(model.modules, calls, strict=True)
+            ]
+            kinds[kind_of[path]] = _merge(exports, sizes, path, shared)
+    roots = []
+    for sizing, module in enumerate(model.modules):
+        with _stubs(module, records[sizing]):
+            roots.append(_export(module, _examples(model, sizing), {}))
+    return Traced(_merge(roots, sizes, "", shared), kinds, kind_of, sizes, shared)
+
+
+# ---- Which elements of module lists run, with what, and which of them are alike.
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of an element of a module list."""
+
+    path: str
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    hash: str
+    outputs: list[Tensor] = field(default_factory=list)
+    spec: TreeSpec | None = None
+
+
+class _Hash(TorchDispatchMode):
+    """Hashes operators with shapes, constants and the names of the element's own parameters."""
+
+    def __init__(self, element: nn.Module) -> None:
+        super().__init__()
+        self.digest = hashlib.blake2b(digest_size=16)
+        self._names = {id(p): name for name, p in (*element.named_parameters(), *element.named_buffers())}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        described = tree_map_only(Tensor, self._describe, (args, kwargs or {}))
+        self.digest.update(f"{func} {described}\n".encode())
+        return func(*args, **(kwargs or {}))
+
+    def _describe(self, x: Tensor) -> str:
+        return f"{self._names.get(id(x), '')}{tuple(x.shape)}{x.dtype}"
+
+
+def _elements(module: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
+    """The elements of the outermost module lists, in order."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        below = f"{path}.{name}" if path else name
+        if isinstance(child, nn.ModuleList):
+            found += [(f"{below}.{index}", element) for index, element in enumerate(child)]
+        else:
+            found += _elements(child, below)
+    return found
+
+
+def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, str]) -> list[_Call]:
+    """Run the model on the meta device and note every call of an element; of those known to be alike, run one."""
+    calls: list[_Call] = []
+    known: dict[str, _Call] = {}
+
+    def recorder(path: str, element: nn.Module, forward: Callable[..., object]) -> Callable[..., object]:
+        def record(*args: object, **kwargs: object) -> object:
+            twin = known.get(alike.get(path, ""))
+            if twin is not None and twin.spec is not None:
+                calls.append(_Call(path, args, kwargs, twin.hash, twin.outputs, twin.spec))
+                return tree_unflatten(twin.outputs, twin.spec)
+            with _Hash(element) as mode:
+                result = forward(*args, **kwargs)
+            outputs, spec = tree_flatten(result)
+            layout = f"{[x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor)]}{spec}"
+            mode.digest.update(f"{type(element).__qualname__}{layout}".encode())
+            digest = alike.get(path) or mode.digest.hexdigest()
+            known[digest] = _Call(path, args, kwargs, digest, outputs, spec)
+            calls.append(known[digest])
+            return result
+
+        return record
+
+    with ExitStack() as stack:
+        for path, element in _elements(module):
+            stack.enter_context(_forward_as(element, recorder(path, element, element.forward)))
+        try:
+            module(*inputs)
+        except Exception as error:
+            raise _untraceable(error) from error
+    return calls
+
+
+class _forward_as(AbstractContextManager[None]):
+    """Runs another function in place of a module's forward."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., object]) -> None:
+        self._module, self._forward = module, forward
+
+    def __enter__(self) -> None:
+        self._module.__dict__["forward"] = self._forward
+
+    def __exit__(self, *_: object) -> None:
+        del self._module.__dict__["forward"]
+
+
+def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
+    """A name for the kind of every element: that of its list, and of what sets it apart from other kinds of the list."""
+    hashes: dict[str, dict[str, str]] = {}  # list -> hash -> path of the first
+    of_path: dict[str, str] = {}
+    for call in calls:
+        hashes.setdefault(call.path.rpartition(".")[0], {}).setdefault(call.hash, call.path)
+        if of_path.setdefault(call.path, call.hash) != call.hash:
+            raise _fault(
+                "E405", f"`{call.path}` runs twice, each time differently", "call it with equal shapes, or copy it"
+            )
+    names: dict[tuple[str, str], str] = {}
+    for list_path, firsts in hashes.items():
+        base = _singular(list_path.replace(".", "_"))
+        children = [{type(m).__name__ for m in module.get_submodule(path).modules()} for path in firsts.values()]
+        for own, (digest, path) in zip(children, firsts.items(), strict=True):
+            others = [set.intersection(*(c for c in children if c is not own))] if len(children) > 1 else []
+            apart = [
+                type(m).__name__
+                for m in module.get_submodule(path).modules()
+                if others and type(m).__name__ not in others[0]
+            ]
+            name = base if len(firsts) == 1 else f"{_snake(apart[0])}_{base}" if apart and own != set() else base
+            taken = set(names.values())
+            names[list_path, digest] = unique(name, taken)
+    return {call.path: names[call.path.rpartition(".")[0], call.hash] for call in calls}
+
+
+def _singular(name: str) -> str:
+    return name[:-1] if name.endswith("s") and len(name) > 2 else name
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+# ---- Export.
+
+_LIBRARY = torch.library.Library("moec_trace", "DEF")
+_LIBRARY.define("layer(Tensor[] inputs, str path, int call) -> Tensor[]")
+_SHAPES: list[list[Tensor]] = []
+"""What the calls of elements give, while a model is exported: the operator's shape function has no other way to know."""
+
+
+@torch.library.register_fake("moec_trace::layer", lib=_LIBRARY)
+def _layer_shapes(inputs: list[Tensor], path: str, call: int) -> list[Tensor]:
+    return [inputs[0].new_empty(x.shape, dtype=x.dtype) for x in _SHAPES[call]]
+
+
+class _stubs(AbstractContextManager[None]):
+    """Every element of a module list is one operator."""
+
+    def __init__(self, module: nn.Module, calls: Sequence[_Call]) -> None:
+        self._module, self._calls, self._stack = module, calls, ExitStack()
+
+    def __enter__(self) -> None:
+        _SHAPES[:] = [[x for x in call.outputs if isinstance(x, Tensor)] for call in self._calls]
+        waiting = {
+            path: [n for n, call in enumerate(self._calls) if call.path == path] for path, _ in _elements(self._module)
+        }
+        for path, element in _elements(self._module):
+            self._stack.enter_context(_forward_as(element, self._stub(path, waiting[path])))
+
+    def _stub(self, path: str, numbers: list[int]) -> Callable[..., object]:
+        turn = 0
+
+        def stub(*args: object, **kwargs: object) -> object:
+            nonlocal turn
+            number = numbers[turn % len(numbers)]
+            turn += 1
+            call = self._calls[number]
+            tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+            results = iter(torch.ops.moec_trace.layer(tensors, path, number))
+            assert call.spec is not None
+            return tree_unflatten([next(results) if isinstance(x, Tensor) else x for x in call.outputs], call.spec)
+
+        return stub
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        _SHAPES.clear()
+
+
+def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ExportedProgram:
+    try:
+        program = torch.export.export(module, args, dict(kwargs), strict=False)
+        if any(_mutates(node) for node in program.graph.nodes):
+            program = program.run_decompositions({})
+        return program
+    except Exception as error:
+        raise _untraceable(error) from error
+
+
+def _mutates(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable
+
+
+def _examples(model: Model, sizing: int) -> tuple[Tensor, ...]:
+    with torch.device("meta"):
+        return tuple(torch.empty(given.sizes[sizing], dtype=given.dtype) for given in model.inputs)
+
+
+def _shared_names(module: nn.Module) -> dict[str, str]:
+    """Names of weights that are another weight, and that weight's first name."""
+    first: dict[int, str] = {}
+    shared = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            shared[name] = first[id(parameter)]
+    return shared
+
+
+# ---- Exports of one structure, at different sizes, become one graph.
+
+
+def _merge(exports: Sequence[ExportedProgram], sizes: Sizes, prefix: str, shared: Mapping[str, str]) -> Graph:
+    """One graph of all exports; `prefix` is the module path of what was exported."""
+    graphs = [[node for node in export.graph.nodes if not _is_noise(node)] for export in exports]
+    targets = [[str(node.target) for node in graph if node.op == "call_function"] for graph in graphs]
+    if any(other != targets[0] for other in targets):
+        raise _fault(
+            "E404", "the small arguments change which operators run", "choose `small` arguments of the same structure"
+        )
+    return _Merger(exports[0], sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
+
+
+def _is_noise(node: Node) -> bool:
+    return "_assert_tensor_metadata" in str(node.target) or "_guards_fn" in str(node.target)
+
+
+@dataclass(slots=True)
+class _Merger:
+    """Walks the nodes of all exports in step."""
+
+    export: ExportedProgram
+    sizes: Sizes
+    prefix: str
+    shared: Mapping[str, str]
+    values: dict[str, Value] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)  # getitem nodes and copies -> values
+    outputs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of operators with several
+
+    def graph(self, pairs: Sequence[tuple[Node, ...]]) -> Graph:
+        kinds = {spec.arg.name: spec for spec in self.export.graph_signature.input_specs}
+        inputs: list[str] = []
+        weights: dict[str, str] = {}
+        ops: list[Op] = []
+        results: tuple[str, ...] = ()
+        if self.export.graph_signature.buffers_to_mutate:
+            name = next(iter(self.export.graph_signature.buffers_to_mutate.values()))
+            raise _fault(
+                "E406", f"the model writes its buffer `{name}` in its forward", "keep state out of the forward"
+            )
+        for nodes in pairs:
+            first = nodes[0]
+            match first.op:
+                case "placeholder":
+                    self._placeholder(nodes, kinds[first.name], inputs, weights)
+                case "call_function":
+                    op = self._operator(nodes)
+                    if op is not None:
+                        ops.append(op)
+                case "output":
+                    results = tuple(self._name(node) for node in first.args[0] if isinstance(node, Node))
+                case _:
+                    raise _fault("E407", f"torch.export gives `{first.op} {first.target}`, which moec cannot place")
+        self._label([nodes[0] for nodes in pairs if nodes[0].op == "call_function"], ops, inputs)
+        self._name_results(ops)
+        used = {name for op in ops for name in op.inputs} | set(results)
+        return Graph(
+            tuple(inputs), tuple((v, n) for v, n in weights.items() if v in used), tuple(ops), results, self.values
+        )
+
+    def _placeholder(self, nodes: tuple[Node, ...], spec, inputs: list[str], weights: dict[str, str]) -> None:
+        name = nodes[0].name
+        if "val" not in nodes[0].meta or not isinstance(nodes[0].meta["val"], Tensor):
+            return
+        match spec.kind:
+            case InputKind.PARAMETER | InputKind.BUFFER:
+                target = self.shared.get(f"{self.prefix}.{spec.target}" if self.prefix else spec.target, "")
+                below = f"{self.prefix}." if self.prefix else ""
+                if target and not target.startswith(below):
+                    raise _fault(
+                        "E408", f"`{self.prefix}.{spec.target}` is the same weight as `{target}`, in another layer"
+                    )
+                own = target.removeprefix(below) if target else spec.target
+                twin = next((value for value, known in weights.items() if known == own), None)
+                if twin is not None:
+                    self.renames[name] = twin
+                    return
+                weights[name] = own
+                kind: Kind = "weight" if spec.kind is InputKind.PARAMETER else "buffer"
+                self._add(nodes, name, kind, spec.target)
+            case InputKind.USER_INPUT:
+                inputs.append(name)
+                self._add(nodes, name, "activation", name)
+            case _:
+                raise _fault("E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer")
+
+    def _operator(self, nodes: tuple[Node, ...]) -> Op | None:
+        first = nodes[0]
+        target = str(first.target).removesuffix(".default")
+        if "getitem" in target and isinstance(first.args[0], Node) and first.args[0].name in self.outputs:
+            self.renames[first.name] = self.outputs[first.args[0].name][int(str(first.args[1]))]
+            return None
+        if target in ("aten.alias", "aten.lift_fresh_copy", "aten.contiguous", "aten.clone") and not first.kwargs:
+            self.renames[first.name] = self._name(first.args[0])
+            return None
+        names = _argument_names(first)
+        args = tuple(
+            self._argument(pair, names[place] if place < len(names) else "size")
+            for place, pair in enumerate(zip(*(node.args for node in nodes), strict=True))
+        )
+        kwargs = tuple(
+            (key, self._argument(tuple(node.kwargs[key] for node in nodes), key))
+            for key in first.kwargs
+            if key not in ("pin_memory", "layout", "device") and first.kwargs[key] is not None
+        )
+        if isinstance(first.meta["val"], list | tuple):
+            count = len(first.meta["val"])
+            outputs = tuple(f"{first.name}_{place}" for place in range(count))
+            self.outputs[first.name] = outputs
+            for place, output in enumerate(outputs):
+                vals = tuple(node.meta["val"][place] for node in nodes)
+                self.values[output] = self._value(output, vals, "activation", "")
+        else:
+            outputs = (first.name,)
+            self._add(nodes, first.name, "activation", "")
+        target = LAYER if target == "moec_trace.layer" else target
+        return Op(target, args, kwargs, outputs, self._where(first))
+
+    def _argument(self, values: tuple[object, ...], name: str) -> Argument:
+        first = values[0]
+        if isinstance(first, Node):
+            return Ref(self._name(first))
+        if isinstance(first, list | tuple):
+            parts = [list(value) for value in values if isinstance(value, list | tuple)]
+            return tuple(self._argument(pair, name) for pair in zip(*parts, strict=True))
+        if isinstance(first, int | float) and not isinstance(first, bool) and len(set(values)) > 1:
+            return self.sizes.express(tuple(v for v in values if isinstance(v, int | float)), name)
+        return first
+
+    def _name(self, node: object) -> str:
+        assert isinstance(node, Node), f"{node} is no value"
+        return self.renames.get(node.name, node.name)
+
+    def _add(self, nodes: tuple[Node, ...], name: str, kind: Kind, label: str) -> None:
+        self.values[name] = self._value(name, tuple(node.meta["val"] for node in nodes), kind, label)
+
+    def _value(self, name: str, vals: tuple[Tensor, ...], kind: Kind, label: str) -> Value:
+        shape: tuple[Expr, ...] = tuple(self.sizes.express(pair) for pair in zip(*(v.shape for v in vals), strict=True))
+        return whole(name, shape, vals[0].dtype, kind, label)
+
+    def _where(self, node: Node) -> Where:
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        chain = self._frames(node)
+        at = chain[-1] if chain else Frame("", 0, "", "")
+        return Where(path, at.file, at.line, at.code)
+
+    def _frames(self, node: Node) -> tuple[Frame, ...]:
+        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if "/torch/" not in f.file)
+
+    def _label(self, nodes: list[Node], ops: Sequence[Op], inputs: Sequence[str]) -> None:
+        """Give values the names that the model's source has for them."""
+        chains = [self._frames(node) for node in nodes]
+        for node, names in zip(nodes, labels_of(chains), strict=True):
+            source = (
+                node.args[0].name if "getitem" in str(node.target) and isinstance(node.args[0], Node) else node.name
+            )
+            outputs = self.outputs.get(source, ()) if len(names) > 1 else (self.renames.get(node.name, node.name),)
+            if len(names) == len(outputs):
+                for output, name in zip(outputs, names, strict=True):
+                    self._set_label(output, name)
+        of = {op.outputs[0]: op for op in ops}
+        chain_of = {self.renames.get(node.name, node.name): chain for node, chain in zip(nodes, chains, strict=True)}
+        for op in ops:
+            for name in op.inputs:
+                value = self.values[name]
+                if value.label or value.kind != "activation" or name not in of:
+                    continue
+                mine, theirs = chain_of.get(name, ()), chain_of.get(op.outputs[0], ())
+                depth = next((d for d, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), 0)
+                entered = depth + same_function(mine[depth : depth + 1], theirs[depth : depth + 1])
+                self._set_hint(name, parameter_of(theirs, entered))
+
+    def _name_results(self, ops: Sequence[Op]) -> None:
+        """What has no name yet is the result of a part of the unit."""
+        for op in ops:
+            part = op.where.path.partition(".")[0]
+            hint = "part" if len(op.outputs) > 1 else f"{part}_out" if part else ""
+            for name in op.outputs:
+                if not self.values[name].label and not self.values[name].hint:
+                    self._set_hint(name, hint)
+
+    def _set_label(self, name: str, label: str) -> None:
+        if label.isidentifier() and name in self.values:
+            self.values[name] = replace(self.values[name], label=label)
+
+    def _set_hint(self, name: str, hint: str) -> None:
+        if hint.isidentifier():
+            self.values[name] = replace(self.values[name], hint=hint)
+
+
+def _argument_names(node: Node) -> tuple[str, ...]:
+    schema = getattr(node.target, "_schema", None)
+    return tuple(argument.name for argument in schema.arguments) if schema is not None else ()
+
+
+def _untraceable(error: Exception) -> PlanError:
+    """What torch says about a model that it cannot run on the meta device or export, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else type(error).__name__
+    frames = [f for f in _frames_of_error(error) if "/torch/" not in f.file and "/moec/compiler/trace" not in f.file]
+    place = f"{frames[-1].file}:{frames[-1].line}: {frames[-1].code}" if frames else ""
+    help = (place, "sizes and branches must not depend on data") if place else ()
+    return PlanError(
+        (Diagnostic("E403", f"the model cannot be traced: {type(error).__name__}: {said[:200]}", (), help),)
+    )
+
+
+def _frames_of_error(error: BaseException) -> list[Frame]:
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(Frame(code.co_filename, trace.tb_lineno, code.co_name, code.co_name))
+        trace = trace.tb_next
+    return frames
+
+
+def _fault(code: str, headline: str, *help: str) -> PlanError:
+    return PlanError((Diagnostic(code, headline, (), help),))
+
+
+__all__ = ["LAYER", "Traced", "renamed", "trace"]

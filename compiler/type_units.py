@@ -1,0 +1,151 @@
+"""Types every call of the chain in order: a kind that meets one typing of its inputs is placed, cut and emitted once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from moec.compiler.add_backward import add_backward
+from moec.compiler.cut_regions import cut_regions
+from moec.compiler.place import Placed, place
+from moec.compiler.placement import Axes, Placement
+from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name
+from moec.compiler.unique import unique
+
+TypeKey = tuple[str, tuple[tuple[Placement, bool, tuple[str | None, ...]], ...], tuple[tuple[str, Axes], ...]]
+
+
+def type_units(program: Program) -> Program:
+    """Units with regions, collectives and backward, and every value between calls with its type.
+
+    Requires: a chain of calls (split_model).
+    Ensures:  each call names a unit whose inputs have the types of the call's; a weight that several units share has
+              one slice, and over one set of axes its gradient is a partial sum.
+    """
+    shared: dict[str, Axes] = {}
+    while True:
+        typed = _Typing(program, shared)
+        typed.run()
+        summed = typed.summed_by_weight()
+        uneven = {name: _union(sets) for name, sets in summed.items() if len(set(sets)) > 1}
+        if all(set(axes) <= set(shared.get(name, ())) for name, axes in uneven.items()):
+            break
+        shared |= uneven
+    return replace(program, units=typed.units, calls=tuple(typed.calls), values=typed.values, counter=typed.counter())
+
+
+def _union(sets: list[Axes]) -> Axes:
+    return tuple(sorted({axis for axes in sets for axis in axes}))
+
+
+@dataclass(slots=True)
+class _Typing:
+    program: Program
+    shared: Mapping[str, Axes]
+    values: dict[str, Value] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    _known: dict[TypeKey, tuple[str, Placed]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        self.values = dict(self.program.values)
+        for given in self.program.inputs:
+            name = f"input_{given.name}"
+            self.values[name] = self._input(self.values[name], given.dims)
+        for call in self.program.calls:
+            self._type(call)
+
+    def summed_by_weight(self) -> dict[str, list[Axes]]:
+        found: dict[str, list[Axes]] = {}
+        for call in self.calls:
+            for parameter in self.units[call.unit].parameters:
+                found.setdefault(full_name(call.prefix, parameter.name), []).append(parameter.summed)
+        return found
+
+    def counter(self) -> Unit | None:
+        """The unit that counts what is valid."""
+        graph = self.program.count
+        if graph is None:
+            return None
+        inputs = [self.values[name] for name in graph.inputs]
+        placed = place(graph, inputs, self.program.plan, self.program.sizes, {}, {})
+        return self._unit("count", graph, placed, "")
+
+    def _input(self, value: Value, dims: tuple[str | None, ...]) -> Value:
+        """An input of the model is read as the plan splits its dims."""
+        plan = self.program.plan
+        taken: set[str] = set()
+        split: list[Axes] = []
+        for dim in dims:
+            axes = tuple(a for a in plan.axes_of(dim) if plan.mesh.size((a,)) > 1 and a not in taken) if dim else ()
+            taken |= set(axes)
+            split.append(axes)
+        return replace(value, kind="input", placement=Placement(tuple(split)), dims=dims)
+
+    def _type(self, call: Call) -> None:
+        graph = self.program.graphs[call.unit]
+        inputs = [self.values[name] for name in call.inputs]
+        dims = {value: self._dims(graph, value, full_name(call.prefix, name)) for value, name in graph.weights}
+        shared = {
+            value: self.shared[full_name(call.prefix, name)]
+            for value, name in graph.weights
+            if full_name(call.prefix, name) in self.shared
+        }
+        key: TypeKey = (
+            f"{call.unit} {sorted(dims.items(), key=str)}",
+            tuple((value.placement, value.differentiable, value.dims) for value in inputs),
+            tuple(sorted(shared.items())),
+        )
+        if key not in self._known:
+            placed = place(graph, inputs, self.program.plan, self.program.sizes, dims, shared)
+            name = unique(call.unit, self.units)
+            placed = self._named(placed, call)
+            self.units[name] = self._unit(name, graph, placed, call.prefix)
+            self._known[key] = name, placed
+        name, placed = self._known[key]
+        outer = dict(zip(graph.inputs, call.inputs, strict=True))
+        self.calls.append(replace(call, unit=name, inputs=tuple(outer[inside] for inside, _ in placed.inputs)))
+        for output, inside in zip(call.outputs, placed.outputs, strict=True):
+            made, known = placed.values[inside], self.values[output]
+            self.values[output] = replace(
+                known,
+                kind="activation",
+                placement=made.placement,
+                dims=made.dims,
+                differentiable=made.differentiable,
+                label=known.label or made.label,
+            )
+
+    def _named(self, placed: Placed, call: Call) -> Placed:
+        """Results that the unit has no name for are called what the model calls them."""
+        values = dict(placed.values)
+        for inside, output in zip(placed.outputs, call.outputs, strict=True):
+            if not values[inside].label and not values[inside].hint:
+                values[inside] = replace(values[inside], hint=self.program.values[output].label)
+        return replace(placed, values=values)
+
+    def _dims(self, graph: Graph, value: str, name: str) -> tuple[str | None, ...]:
+        rank = len(graph.values[value].shape)
+        found = next((dims for pattern, dims in self.program.patterns if fnmatchcase(name, pattern)), ())
+        return found if len(found) == rank else (None,) * rank
+
+    def _unit(self, name: str, graph: Graph, placed: Placed, prefix: str) -> Unit:
+        forward = cut_regions(placed)
+        inputs = tuple(inside for _, inside in placed.inputs)
+        reverse, seeds, gradients = add_backward(forward, inputs, placed.outputs, placed.values)
+        parameters = tuple(
+            Parameter(
+                value,
+                placed.names[value],
+                next(
+                    init
+                    for pattern, init in self.program.initial
+                    if fnmatchcase(full_name(prefix, placed.names[value]), pattern)
+                ),
+                axes,
+                placed.values[value].kind == "weight",
+            )
+            for value, axes in placed.weights.items()
+        )
+        return Unit(
+            name, inputs, placed.outputs, parameters, placed.values, forward, reverse, seeds, gradients, placed.cost
+        )
