@@ -6,13 +6,12 @@ every weight are compared in each of three optimizer steps.
 """
 
 import importlib.util
-import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +21,8 @@ from torch import Tensor
 from moec.compiler.emit import SMALL, emit
 from moec.compiler.find_fault import Edit, edits_of, fault_text, locate
 from moec.compiler.program import Program
+from moec.compiler.reference.precise import precise
+from moec.compiler.reference.train import Hyper, train
 from moec.compiler.reference_model import reference_model
 from moec.compiler.shrink import Shrunk, Units, shrink
 from moec.dsl.plan import Plan
@@ -132,7 +133,8 @@ def _setting(folder: Path, program: Program) -> tuple[Job, Source, Values]:
         noise = drawn(f"{name} noise", shape, "normal 0.3", where)
         return noise + 1.0 if init == "ones" else noise
 
-    return job, open_source(job, None, seed), values
+    made_up = replace(job, data=None)  # a dataset has the sizes of the plan
+    return job, open_source(made_up, None, seed), values
 
 
 def _run_all(
@@ -228,10 +230,8 @@ class Expected:
 
 
 def _reference(shrunk: Shrunk, job: Job, source: Source, values: Values) -> Expected:
-    from moec.compiler.reference.train import Hyper, train
-
     model = reference_model(shrunk, values)
-    names = list(job.inputs)
+    names = job.inputs
     size = job.batch // job.accumulate
 
     def microbatch(step: int, i: int) -> dict[str, Tensor]:
@@ -245,7 +245,8 @@ def _reference(shrunk: Shrunk, job: Job, source: Source, values: Values) -> Expe
     training = job.training
     hyper = Hyper(training.lr, training.beta1, training.beta2, training.eps, training.weight_decay, training.clip)
     shapes = {name: weight.dim() for name, weight in model.named_parameters()}
-    trained = train(model, batches, hyper, lambda name: shapes[name] > 1)
+    with precise():
+        trained = train(model, batches, hyper, lambda name: shapes[name] > 1)
     losses = [step.loss for step in trained.steps]
     return Expected(losses, [step.gradients for step in trained.steps], trained.weights)
 
@@ -276,7 +277,6 @@ class _Comparison:
                 self._note("loss", abs(mine - true) / max(abs(true), 1e-12), "the loss", rank, step)
             for step, gradients in enumerate(outcome.gradients):
                 whole = expected.gradients[step]
-                norms = {name: float(gradient.norm()) for name, gradient in whole.items()} if rank == 0 else norms  # noqa: F821
                 self._compare("gradients", gradients, whole, outcome, rank, step)
             self._compare("weights", outcome.weights, expected.weights, outcome, rank, STEPS - 1)
 
@@ -316,9 +316,6 @@ class _Comparison:
             self._worst.append((error, kind, name, rank, step))
 
 
-_NORMS: dict[int, float] = {}
-
-
 def _norm(x: Tensor) -> float:
     return float(x.norm())
 
@@ -340,6 +337,3 @@ def _statement(shrunk: Shrunk, errors: Mapping[str, float], edits: Sequence[Edit
     lines.append(f"{'equal to' if equal else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}")
     return tuple(lines)
 
-
-Traced = Callable[[Path], None]
-_ = json

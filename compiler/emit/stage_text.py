@@ -76,7 +76,7 @@ class _StageWriter:
     texts: dict[str, UnitText] = field(default_factory=dict)
     inputs: dict[tuple[str, Axes], str] = field(default_factory=dict)
     lists: dict[tuple[int, int], str] = field(default_factory=dict)  # loop, place in its body -> variable of the instances
-    copies: dict[int, tuple[str, str]] = field(default_factory=dict)  # loop -> (name, name) of an assignment before it
+    copies: dict[int, tuple[str, str]] = field(default_factory=dict)  # loop -> what it carries, and what that starts from
 
     def write(self) -> StageText:
         program, stage = self.program, self.stage
@@ -174,8 +174,6 @@ class _StageWriter:
         for name in order:
             if values[name].kind != "input":
                 self.names[name] = self.names[find(name)]
-        for number, (target, source) in list(self.copies.items()):
-            self.copies[number] = self.names[find(target)], self.names[find(source)]
 
     def _inner_wish(self, name: str) -> str:
         """What the units that make or read a value call it."""
@@ -249,7 +247,7 @@ class _StageWriter:
         for number, loop in enumerate(stage.loops):
             if number in self.copies:
                 target, source = self.copies[number]
-                calls.append(f"{target} = {source}")
+                calls.append(f"{self.names[target]} = {self.names[source]}")
             calls += self._loop_forward(loop, number)
         if self.inputs:
             body.append("inputs = run.inputs(i)")
@@ -289,7 +287,7 @@ class _StageWriter:
         lines = []
         for place, call in enumerate(loop.body):
             weights = self._weight_variable(loop, number, place)
-            arguments = [*self._arguments(call), weights, "tape"]
+            arguments = [*self._arguments(call, number), weights, "tape"]
             results = ", ".join(self.names[name] for name in call.outputs)
             lines.append(f"{results} = {call.unit}_forward({', '.join(arguments)})")
         if len(loop.turns) == 1:
@@ -308,10 +306,16 @@ class _StageWriter:
             return f"w in {lists[0]}"
         return f"{', '.join(f'w_{place}' for place in range(len(lists)))} in zip({', '.join(lists)}, strict=True)"
 
-    def _arguments(self, call: Call) -> list[str]:
+    def _carried_input(self, name: str, number: int) -> str:
+        """An input of a loop's body: what the loop carries, rather than what that starts from."""
+        target, source = self.copies.get(number, ("", ""))
+        return target if name == source else name
+
+    def _arguments(self, call: Call, number: int) -> list[str]:
         unit = self.program.units[call.unit]
         found = []
-        for name, inner in zip(call.inputs, unit.inputs, strict=True):
+        for outer, inner in zip(call.inputs, unit.inputs, strict=True):
+            name = self._carried_input(outer, number)
             if self.program.values[name].kind == "input":
                 found.append(f'inputs["{self._input_key(name, unit.values[inner])}"]')
             else:
@@ -362,14 +366,14 @@ class _StageWriter:
             turn: list[str] = []
             for place, call in reversed(list(enumerate(loop.body))):
                 uses_weights |= self.texts[call.unit].uses_weights_backward
-                turn += self._call_backward(call, self._weight_variable(loop, number, place), terms, names)
+                turn += self._call_backward(call, number, self._weight_variable(loop, number, place), terms, names)
             if len(loop.turns) > 1 and turn:
                 needs = any(self.texts[call.unit].uses_weights_backward for call in loop.body)
                 head = self._loop_variables(loop, number, back=True) if needs else f"_ in {self.lists[number, 0]}"
                 turn = [f"for {head}:", *(f"    {line}" for line in turn)]
             lines += turn
             if number in self.copies:
-                target, source = self.copies[number]
+                target, source = (self.names[value] for value in self.copies[number])
                 terms.setdefault(source, []).extend(terms.pop(target, []))
         body += [f"{self._weight_lists()} = run.weights"] if self._backward_needs_lists() else []
         results = []
@@ -396,7 +400,9 @@ class _StageWriter:
         listed = ", ".join(names[value] for value in values)
         return f"({listed},)" if len(values) == 1 else listed
 
-    def _call_backward(self, call: Call, weights: str, terms: dict[str, list[str]], names: Mapping[str, str]) -> list[str]:
+    def _call_backward(
+        self, call: Call, number: int, weights: str, terms: dict[str, list[str]], names: Mapping[str, str]
+    ) -> list[str]:
         unit = self.program.units[call.unit]
         text = self.texts[call.unit]
         if text.backward is None:
@@ -417,7 +423,7 @@ class _StageWriter:
         targets, later = [], []
         outer = dict(zip(unit.inputs, call.inputs, strict=True))
         for inner, _ in unit.gradients:
-            value = outer[inner]
+            value = self._carried_input(outer[inner], number)
             name = names[value]
             if terms.get(self.names[value]) or name in targets:
                 name = unique(name, {*targets, *terms[self.names[value]]} if self.names[value] in terms else targets)
