@@ -20,16 +20,17 @@ class Shrunk:
 
 
 def shrink(program: Program, batches: int | None = None) -> Shrunk:
-    """Of every loop one turn, of the first of a stage two; micro-batches that fill, repeat and drain; small sizes.
+    """Of every loop one turn, of one of them two; micro-batches that fill, repeat and drain; small sizes.
 
     `batches` keeps that many micro-batches instead. An imported module keeps all its layers.
     """
     schedule = program.plan.schedule
-    count = batches or min(schedule.accumulate, len(program.stages) + 1)
+    count = batches or min(schedule.accumulate, max(2, len(program.stages)))
     plan = replace(program.plan, schedule=replace(schedule, accumulate=count))
     small = schedule_microbatches(replace(program, plan=plan))
     keep_all = isinstance(program.plan.model, Imported)
-    units = tuple(_units(program, stage, keep_all) for stage in range(len(program.stages)))
+    longest = max(range(len(program.stages)), key=lambda n: max(len(loop.turns) for loop in program.stages[n].loops))
+    units = tuple(_units(program, stage, keep_all, stage == longest) for stage in range(len(program.stages)))
     changes = [f"{name} {full} -> {little}" for name, (full, little) in _sizes(program).items() if full != little]
     kept = sum(len(prefixes) for stage in units for _, prefixes in stage if prefixes != ("",))
     layers = sum(call.repeated for call in program.calls)
@@ -46,12 +47,11 @@ def kept_layers(units: tuple[Units, ...], program: Program) -> list[str]:
     return [call.prefix for call in program.calls if call.repeated and call.prefix in kept]
 
 
-def _units(program: Program, stage: int, keep_all: bool) -> Units:
+def _units(program: Program, stage: int, keep_all: bool, twice: bool) -> Units:
     found: list[tuple[str, tuple[str, ...]]] = []
-    doubled = False
     for loop in program.stages[stage].loops:
-        turns = len(loop.turns) if keep_all else min(len(loop.turns), 1 if doubled else 2)
-        doubled |= turns > 1
+        turns = len(loop.turns) if keep_all else min(len(loop.turns), 2 if twice else 1)
+        twice &= turns < 2
         for place, call in enumerate(loop.body):
             found.append((call.unit, tuple(turn[place].prefix for turn in loop.turns[:turns])))
     return tuple(found)
