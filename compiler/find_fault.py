@@ -42,7 +42,11 @@ def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:
             continue
         if name == "sizes.py":
             line = _changes(text, own)[0]
-            found.append(Edit(name, own, (line,), f"sizes.py:{line[0]} is not of this plan: `{line[2]}`, and `{line[1]}` is right"))
+            found.append(
+                Edit(
+                    name, own, (line,), f"sizes.py:{line[0]} is not of this plan: `{line[2]}`, and `{line[1]}` is right"
+                )
+            )
             continue
         unreadable = _syntax(name, own)
         found.append(Edit(name, own, _changes(text, own), unreadable))
@@ -138,9 +142,7 @@ def _digest(x: object) -> float | None:
     return float((flat * weights).sum())
 
 
-def locate(
-    good: Path, bad: Path, edits: Sequence[Edit], run: Callable[[Path], None]
-) -> list[str]:
+def locate(good: Path, bad: Path, edits: Sequence[Edit], run: Callable[[Path], None]) -> list[str]:
     """The first value that differs between what moec emits and what stands in the folder, and the lines that changed."""
     lists = [_record(folder, run) for folder in (good, bad)]
     first = _first_difference(*lists)
@@ -151,7 +153,10 @@ def locate(
     way = "backward" if event.back else "forward"
     value = _argument_name(event, argument)
     place = f"{event.file}:{event.line}"
-    return [f"value `{value}` is wrong on rank {rank} where region `{event.region.__name__}` reads it, {way}, at {place}", *changed]
+    return [
+        f"value `{value}` is wrong on rank {rank} where region `{event.region.__name__}` reads it, {way}, at {place}",
+        *changed,
+    ]
 
 
 def _record(folder: Path, run: Callable[[Path], None]) -> dict[int, list[_Event]]:
@@ -172,7 +177,9 @@ def _first_difference(
         for place, (mine, true) in enumerate(zip(events, good.get(rank, []), strict=False)):
             if mine.key != true.key or len(mine.digests) != len(true.digests):
                 break
-            wrong = next((n for n, pair in enumerate(zip(mine.digests, true.digests, strict=True)) if _differs(*pair)), None)
+            wrong = next(
+                (n for n, pair in enumerate(zip(mine.digests, true.digests, strict=True)) if _differs(*pair)), None
+            )
             if wrong is not None:
                 if best is None or place < best[0]:
                     best = (place, rank, mine, wrong)

@@ -92,7 +92,9 @@ def find_loops(calls: Sequence[Call], read_later: set[str], fixed: set[str]) -> 
         best = (1, 1)
         for period in range(1, (len(calls) - place) // 2 + 1):
             turns = 1
-            while _continues(calls, place, period, turns, fixed) and _closed(calls, place, period, turns + 1, read_later):
+            while _continues(calls, place, period, turns, fixed) and _closed(
+                calls, place, period, turns + 1, read_later
+            ):
                 turns += 1
             if turns > 1 and period * turns > best[0] * best[1]:
                 best = (period, turns)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from sympy import Expr
 
-from moec.compiler.build_model import Input
+from moec.compiler.model import Input
 from moec.compiler.placement import Axes, Move, Placement, invariant
 from moec.compiler.sizes import Sizes
 from moec.dsl.plan import Plan

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from moec.compiler.pipeline import schedule_microbatches
 from moec.compiler.program import Program
-from moec.dsl.plan import Decoder, Imported
+from moec.dsl.plan import Imported
 
 Units = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -59,7 +59,4 @@ def _units(program: Program, stage: int, keep_all: bool, twice: bool) -> Units:
 
 def _sizes(program: Program) -> Mapping[str, tuple[int, int]]:
     full, small = program.sizes.sizings[:2]
-    sizes = {name: (full[name], small[name]) for name in full if name in small}
-    if isinstance(program.plan.model, Decoder) and "kv_heads" not in sizes:
-        sizes["kv_heads"] = sizes["heads"]
-    return sizes
+    return {name: (full[name], small[name]) for name in full if name in small}

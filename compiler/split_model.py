@@ -7,7 +7,7 @@ data becomes tables, which every stage makes for itself. Of a loss that is (sum,
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from moec.compiler.build_model import Model
+from moec.compiler.model import Model
 from moec.compiler.program import Call, Graph, Op, Program, Ref, renamed
 from moec.compiler.trace import LAYER, Traced
 from moec.compiler.unique import unique

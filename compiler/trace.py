@@ -19,7 +19,7 @@ from torch.fx import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
-from moec.compiler.build_model import Model
+from moec.compiler.model import Model
 from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, renamed, whole
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from moec.compiler.emit import SMALL, emit
 from moec.compiler.find_fault import Edit, edits_of, fault_text, locate
+from moec.compiler.models.reference_of import reference_model
 from moec.compiler.program import Program
 from moec.compiler.reference.precise import precise
 from moec.compiler.reference.train import Hyper, train
-from moec.compiler.reference_model import reference_model
 from moec.compiler.shrink import Shrunk, Units, shrink
 from moec.dsl.plan import Plan
 from moec.runtime.data import Source, open_source
@@ -83,9 +83,7 @@ def verify(plan: Plan, program: Program, build: Path | None) -> Verdict:
             faults, errors = _compare(shrunk, files, edited, edits)
     statement = _statement(shrunk, errors, edits, not faults)
     seconds = time.perf_counter() - started
-    return Verdict(
-        program.world_size, not faults, *errors.values(), seconds, shrunk.changes, statement, tuple(faults)
-    )
+    return Verdict(program.world_size, not faults, *errors.values(), seconds, shrunk.changes, statement, tuple(faults))
 
 
 def _compare(
@@ -149,9 +147,7 @@ def _setting(folder: Path, program: Program) -> tuple[Job, Source, Values]:
     return job, open_source(made_up, None, seed), values
 
 
-def _run_all(
-    folder: Path, shrunk: Shrunk, job: Job, source: Source, values: Values, edited: bool
-) -> list[Outcome]:
+def _run_all(folder: Path, shrunk: Shrunk, job: Job, source: Source, values: Values, edited: bool) -> list[Outcome]:
     modules = load_ranks(folder, job.world_size, shrunk.units, edited)
 
     def program(rank: int) -> Outcome:
@@ -179,7 +175,11 @@ def _run_rank(module: ModuleType, job: Job, source: Source, values: Values) -> O
         run.weights.clear_padding()
         shards = run.weights.shards
         outcome.gradients.append(
-            {n: s.value.grad[s.inside].clone() for n, s in shards.items() if s.weight.trainable and s.value.grad is not None}
+            {
+                n: s.value.grad[s.inside].clone()
+                for n, s in shards.items()
+                if s.weight.trainable and s.value.grad is not None
+            }
         )
         update()
 
@@ -249,9 +249,7 @@ def _reference(shrunk: Shrunk, job: Job, source: Source, values: Values) -> Expe
     def microbatch(step: int, i: int) -> dict[str, Tensor]:
         first = step * job.batch + i * size
         samples = [source.sample(first + n) for n in range(size)]
-        return {
-            given.name: _precise(torch.stack([sample[given.name] for sample in samples])) for given in names
-        }
+        return {given.name: _precise(torch.stack([sample[given.name] for sample in samples])) for given in names}
 
     batches = [[_as_arguments(model, microbatch(step, i)) for i in range(job.accumulate)] for step in range(STEPS)]
     training = job.training
@@ -348,4 +346,3 @@ def _statement(shrunk: Shrunk, errors: Mapping[str, float], edits: Sequence[Edit
     shown = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
     lines.append(f"{'equal to' if equal else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}")
     return tuple(lines)
-

@@ -1,6 +1,7 @@
 """Ranks that are processes: the communicator over torch.distributed, gloo on CPUs and nccl on GPUs."""
 
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.distributed import HashStore, ProcessGroup, ReduceOp, Store, Work  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from moec.runtime.communicator import WORLD, Op, Slot, Splits
+from moec.runtime.communicator import WORLD, Op, Slot, Splits, Started
+from moec.runtime.exchange import MOST_RANKS, Peers
 
 # Their names since torch 2.13; the old ones warn there.
 if hasattr(dist, "all_gather_single"):
@@ -19,6 +21,7 @@ if hasattr(dist, "all_gather_single"):
 else:
     _all_gather, _reduce_scatter = dist.all_gather_into_tensor, dist.reduce_scatter_tensor
 
+_MOST_SENDING = 4  # sends under way
 _OPS = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX}
 
 
@@ -26,9 +29,10 @@ _OPS = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX}
 class Member:
     """A group as one of its ranks sees it."""
 
-    process_group: ProcessGroup | None
+    process_group: ProcessGroup
     size: int
     coordinate: int
+    peers: Peers | None  # to talk to directly, in a small group on CPUs
 
 
 @dataclass(slots=True)
@@ -45,12 +49,13 @@ class _Started:
 class Distributed:
     """One process of the job.  Satisfies `Communicator`."""
 
-    __slots__ = ("_device", "_groups", "rank")
+    __slots__ = ("_device", "_groups", "_sending", "rank")
 
     def __init__(self, rank: int, groups: Mapping[str, Member], device: torch.device) -> None:
         self.rank = rank
         self._groups = groups
         self._device = device
+        self._sending: deque[Work] = deque()  # each keeps its tensor
 
     def size(self, axes: str) -> int:
         return self._groups[axes].size
@@ -58,52 +63,78 @@ class Distributed:
     def coordinate(self, axes: str) -> int:
         return self._groups[axes].coordinate
 
-    def all_reduce(self, x: Tensor, axes: str, op: Op, name: str, later: bool) -> _Started:
+    def all_reduce(self, x: Tensor, axes: str, op: Op, name: str, later: bool) -> Started:
+        member = self._groups[axes]
+        if member.peers is not None and (member.peers.in_one_step(x) or not later):
+            return member.peers.all_reduce(x.contiguous(), op)
         total = x.clone(memory_format=torch.contiguous_format)
-        group = self._groups[axes].process_group
-        return _Started(total, dist.all_reduce(total, _OPS[op], group=group, async_op=later))
+        return _Started(total, dist.all_reduce(total, _OPS[op], group=member.process_group, async_op=later))
 
     def all_reduce_in_place(self, x: Tensor, axes: str, name: str) -> None:
-        dist.all_reduce(x, group=self._groups[axes].process_group)
-
-    def all_gather(self, x: Tensor, axes: str, name: str, later: bool) -> _Started:
         member = self._groups[axes]
+        if member.peers is not None:
+            member.peers.all_reduce_in_place(x)
+        else:
+            dist.all_reduce(x, group=member.process_group)
+
+    def all_gather(self, x: Tensor, axes: str, name: str, later: bool) -> Started:
+        member, x = self._groups[axes], x.contiguous()
+        if member.peers is not None:
+            return member.peers.all_gather(x)
         whole = x.new_empty((member.size * x.shape[0], *x.shape[1:]))
-        work = _all_gather(whole, x.contiguous(), group=member.process_group, async_op=later)
-        return _Started(whole, work)
+        return _Started(whole, _all_gather(whole, x, group=member.process_group, async_op=later))
 
-    def reduce_scatter(self, x: Tensor, axes: str, name: str, later: bool) -> _Started:
-        member = self._groups[axes]
+    def reduce_scatter(self, x: Tensor, axes: str, name: str, later: bool) -> Started:
+        member, x = self._groups[axes], x.contiguous()
+        if member.peers is not None:
+            return member.peers.reduce_scatter(x)
         part = x.new_empty((x.shape[0] // member.size, *x.shape[1:]))
-        work = _reduce_scatter(part, x.contiguous(), group=member.process_group, async_op=later)
-        return _Started(part, work)
+        return _Started(part, _reduce_scatter(part, x, group=member.process_group, async_op=later))
 
-    def all_to_all(self, x: Tensor, axes: str, splits: Splits | None, name: str, later: bool) -> _Started:
-        member = self._groups[axes]
+    def all_to_all(self, x: Tensor, axes: str, splits: Splits | None, name: str, later: bool) -> Started:
+        member, x = self._groups[axes], x.contiguous()
+        if member.peers is not None:
+            return member.peers.all_to_all(x, splits)
         if splits is None:
             there, here, rows = None, None, x.shape[0]
         else:
             there, here, rows = list(splits.send), list(splits.receive), sum(splits.receive)
         arrived = x.new_empty((rows, *x.shape[1:]))
-        group = member.process_group
-        work = dist.all_to_all_single(arrived, x.contiguous(), here, there, group=group, async_op=later)
+        work = dist.all_to_all_single(arrived, x, here, there, group=member.process_group, async_op=later)
         return _Started(arrived, work)
 
-    def close(self) -> None:
-        """Leave the job. Groups that are still referred to would have threads when the interpreter ends, and abort."""
-        self._groups = {}
-        dist.destroy_process_group()
-
     def send(self, tensors: Sequence[Tensor], rank: int) -> None:
-        _transfer(rank, tensors, ())
+        self._transfer(rank, tensors, ())
 
     def receive(self, slots: Sequence[Slot], rank: int) -> tuple[Tensor, ...]:
         return self.exchange((), slots, rank)
 
     def exchange(self, tensors: Sequence[Tensor], slots: Sequence[Slot], rank: int) -> tuple[Tensor, ...]:
         arrivals = [torch.empty(slot.shape, dtype=slot.dtype, device=self._device) for slot in slots]
-        _transfer(rank, tensors, arrivals)
+        self._transfer(rank, tensors, arrivals)
         return tuple([x.requires_grad_(slot.grad) for x, slot in zip(arrivals, slots, strict=True)])
+
+    def close(self) -> None:
+        """Leave the job. Groups that are still referred to would have threads when the interpreter ends, and abort."""
+        for work in self._sending:
+            work.wait()
+        self._sending.clear()
+        self._groups = {}
+        dist.destroy_process_group()
+
+    def _transfer(self, peer: int, outgoing: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
+        """The last few sends of a CPU may still be on their way when this returns."""
+        leaving = [x.contiguous() for x in outgoing]
+        if self._device.type == "cuda":
+            _transfer_batch(peer, leaving, incoming)
+            return
+        world = self._groups[WORLD].process_group
+        arriving = [world.recv([x], peer, 0) for x in incoming]
+        self._sending.extend([world.send([x], peer, 0) for x in leaving])
+        while len(self._sending) > _MOST_SENDING:
+            self._sending.popleft().wait()
+        for work in arriving:
+            work.wait()
 
 
 def find_store(rank: int, world: int, timeout: timedelta) -> Store:
@@ -130,12 +161,12 @@ def connect(
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=world)
-    members = {WORLD: Member(dist.group.WORLD, world, rank)}
-    _warm_up(members[WORLD], device)
+    everyone = dist.group.WORLD
+    assert everyone is not None
+    members = {WORLD: _member(everyone, world, rank, device)}
     for name in _all_names(store, rank, world, groups):
         ranks = groups.get(name, (rank,))
-        members[name] = Member(_process_group(ranks, timeout), len(ranks), ranks.index(rank))
-        _warm_up(members[name], device)
+        members[name] = _member(_process_group(ranks, timeout), len(ranks), ranks.index(rank), device)
     return Distributed(rank, members, device)
 
 
@@ -158,17 +189,19 @@ def _process_group(ranks: tuple[int, ...], timeout: timedelta) -> ProcessGroup:
     return made
 
 
-def _warm_up(member: Member, device: torch.device) -> None:
-    """The first collective of a group sets up its connections; it should not be one of the first step."""
-    if member.size > 1:
+def _member(group: ProcessGroup, size: int, coordinate: int, device: torch.device) -> Member:
+    """With a first collective, which sets up the connections and should not be one of the first step."""
+    peers = Peers(group, size, coordinate) if device.type == "cpu" and 1 < size <= MOST_RANKS else None
+    if size > 1:
         here = torch.ones(1, device=device)
-        dist.all_reduce(here, group=member.process_group)
-        assert here.item() == member.size
+        dist.all_reduce(here, group=group)
+        assert here.item() == size
+    return Member(group, size, coordinate, peers)
 
 
-def _transfer(peer: int, outgoing: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
+def _transfer_batch(peer: int, outgoing: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
     """Always as one batch: nccl keeps other connections for single sends, which would not meet a peer's batch."""
-    sends = [dist.P2POp(dist.isend, x.contiguous(), peer) for x in outgoing]
+    sends = [dist.P2POp(dist.isend, x, peer) for x in outgoing]
     receives = [dist.P2POp(dist.irecv, x, peer) for x in incoming]
     for work in dist.batch_isend_irecv(sends + receives):
         work.wait()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import moec
 from moec.compiler.emit.layout import fold_all, paragraph
 from moec.compiler.emit.plan_json import plan_json
 from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
 from moec.compiler.emit.region_text import Function
 from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.emit.stage_text import StageText, stage_text
+from moec.compiler.emit.stage_text import StageText, ranges_text, stage_text
+from moec.compiler.emit.types_text import same_axes
 from moec.compiler.program import Program
 
 FULL, SMALL = 0, 1
@@ -39,7 +39,9 @@ def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
     files["sizes.py"] = _sizes_file(program, sizes, sizing)
     mesh = program.plan.mesh
     digits = max(3, len(str(mesh.world_size - 1)))
-    writers = [RankWriter(program, sizes, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
+    writers = [
+        RankWriter(program, sizes, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)
+    ]
     ranks = _RankFiles(program, writers)
     files |= {f"rank_{rank:0{digits}d}.py": ranks.file(rank) for rank in range(mesh.world_size)}
     folder = Path(program.plan.source.path).stem
@@ -69,21 +71,15 @@ class _RankFiles:
         count = len(program.stages)
         has_loss = any(program.loss in call.outputs for call in stage.calls)
         counter = program.counter
-        same = ""
-        if counter is not None:
-            value = counter.values[counter.outputs[0]]
-            axes = tuple(
-                atom.name
-                for atom in program.plan.mesh.atoms
-                if atom.size > 1 and atom.name != program.plan.pipeline_axis and value.placement.letter(atom.name) in "IR"
-            )
-            same = program.plan.mesh.name(axes) if axes else ""
+        axes = same_axes(program, counter.values[counter.outputs[0]]) if counter else ()
+        same = program.plan.mesh.name(axes) if axes else ""
+        layers = ranges_text([call.prefix for call in stage.calls if call.prefix])
         place = f"Stage {stage.index} of {count}" if count > 1 else "The only stage"
         return {
             "world": program.world_size,
             "plan": program.plan.name,
             "stage": stage.index,
-            "stage_text": f"{place}.",
+            "stage_text": f"{place}{f', {layers}' if layers else ''}.",
             "step": fold_all(step_lines(stage, count, counter is not None, has_loss, same), 4),
             "schedule_text": schedule_text(program.plan.schedule.kind, stage, count),
         }
@@ -97,15 +93,21 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
     imported = ", ".join(names)
     if len(imported) > 90:
         imported = "(\n" + "".join(f"    {name},\n" for name in names) + ")"
-    return _templates().get_template("stage.py.jinja").render(
-        docstring=paragraph(text.docstring, 0),
-        sizes=imported,
-        imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
-        weights=[(unit, rows) for unit, rows in text.weights.items()],
-        units=[(unit, _tuple_text(prefixes)) for unit, prefixes in text.units],
-        inputs=[(json.dumps(name), split.replace("'", '"')) for name, split in text.inputs],
-        slots=text.slots,
-        functions=functions,
+    return (
+        _templates()
+        .get_template("stage.py.jinja")
+        .render(
+            docstring=paragraph(text.docstring, 0).rstrip(),
+            uses_torch="torch" in words,
+            uses_functional="F" in words,
+            sizes=imported,
+            imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
+            weights=[(unit, _entries(rows)) for unit, rows in text.weights.items()],
+            units=[fold_all([f'("{unit}", {_tuple_text(prefixes)}),'], 4) for unit, prefixes in text.units],
+            inputs=[(json.dumps(name), split.replace("'", '"')) for name, split in text.inputs],
+            slots=[(name, fold_all([f"{slot}," for slot in slots], 4)) for name, slots in text.slots],
+            functions=functions,
+        )
     )
 
 
@@ -125,6 +127,11 @@ def _laid_out(function: Function) -> Function:
     return replace(
         function, parameters=parameters, docstring=paragraph(function.docstring, 4), body=fold_all(function.body, 4)
     )
+
+
+def _entries(rows: tuple[tuple[str, str], ...]) -> list[str]:
+    """Lines of a table of weights."""
+    return [line for key, text in rows for line in fold_all([f'"{key}": {text},'], 8)]
 
 
 def _import_list(module: str, names: tuple[str, ...]) -> str:
@@ -152,7 +159,10 @@ def _sizes_file(program: Program, sizes: SizeNames, sizing: int) -> str:
     precision = {"bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}[program.plan.train.precision]
     precise = sizing == SMALL or precision == "float64"
     dtype, single = ("float64", "float64") if precise else (precision, "float32")
-    lines = [f"DTYPE = torch.{dtype}  # of weights and activations", f"FLOAT = torch.{single}  # where more than half is needed"]
+    lines = [
+        f"DTYPE = torch.{dtype}  # of weights and activations",
+        f"FLOAT = torch.{single}  # where more than half is needed",
+    ]
     title = f"Sizes of {program.plan.name}: of the whole, and of one rank where a dim is split."
     return "\n".join([f'"""{title}"""', "", "import torch", "", *lines, "", *sizes.header(sizing), ""])
 
@@ -167,6 +177,3 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         autoescape=False,
     )
-
-
-VERSION = moec.__version__

@@ -70,7 +70,13 @@ class Writer:
             case str():
                 return quoted(value)
             case bool() | int() | float() | None:
-                return "float('inf')" if value == float("inf") else "float('-inf')" if value == float("-inf") else repr(value)
+                return (
+                    "float('inf')"
+                    if value == float("inf")
+                    else "float('-inf')"
+                    if value == float("-inf")
+                    else repr(value)
+                )
             case _:
                 raise AssertionError(f"an argument that cannot be written: {value!r}")
 
@@ -188,7 +194,9 @@ def _loss(name: str, reduction: int) -> Write:
             texts += [f"weight={writer.argument(args[2], values)}"] if args[2] is not None else []
             texts += [f"ignore_index={args[4]!r}"] if args[4] not in (None, -100) else []
             texts += [f"label_smoothing={args[5]!r}"] if args[5] else []
-        kind = {0: "none", 1: "mean", 2: "sum", None: "mean"}[args[reduction] if isinstance(args[reduction], int) else None]
+        kind = {0: "none", 1: "mean", 2: "sum", None: "mean"}[
+            args[reduction] if isinstance(args[reduction], int) else None
+        ]
         return Text(f'F.{name}({", ".join(texts)}, reduction="{kind}")')
 
     return write

@@ -66,7 +66,10 @@ class Keys:
             own_name = 2 if parts[-1] != "weight" and len(parts) > 1 and parts[-1] == "bias" else 1
             for length in range(own_name, len(trimmed) + 1):
                 key = identifier("_".join(trimmed[-length:]), reserved)
-                if all(key != _tail(other, length) for w, other in paths.items() if w != weight) and key not in keys.values():
+                if (
+                    all(key != _tail(other, length) for w, other in paths.items() if w != weight)
+                    and key not in keys.values()
+                ):
                     break
             else:
                 key = unique(identifier("_".join(trimmed), reserved), set(keys.values()))

@@ -6,8 +6,9 @@ from functools import cache
 
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import Family, StageText
+from moec.compiler.emit.types_text import same_axes
 from moec.compiler.placement import Axes
-from moec.compiler.program import Instruction, Program, Stage, Unit
+from moec.compiler.program import Collective, Compute, Group, Instruction, Program, Stage, Unit, Value
 
 _LINES: dict[str, str] = {
     "receive": "x = run.receive(stage.ACTIVATIONS_IN, PREVIOUS)",
@@ -63,7 +64,7 @@ class RankWriter:
         """The ranks of a group: a range where they lie evenly."""
         mesh = self.program.plan.mesh
         if not stages:
-            return _ranks_text(_compact(mesh.group(rank, axes)))
+            return _ranks_text(mesh.group(rank, axes))
         stride = self._stage_stride()
         base = rank - self.stage.index * stride
         return _ranks_text([other + stage * stride for stage in stages for other in mesh.group(base, axes)])
@@ -109,8 +110,6 @@ def groups_of(program: Program, stage: Stage, text: StageText) -> list[tuple[str
 
 def _axes_used(program: Program, stage: Stage) -> set[Axes]:
     """Axes of every collective, group argument and sum of one loss in a stage."""
-    from moec.compiler.program import Collective, Compute, Group, Part
-
     found: set[Axes] = set()
 
     def look(argument: object) -> None:
@@ -120,7 +119,6 @@ def _axes_used(program: Program, stage: Stage) -> set[Axes]:
             for item in argument:
                 look(item)
 
-    del Part
     for unit in {call.unit for call in stage.calls}:
         for item in program.units[unit].forward:
             if isinstance(item, Collective):
@@ -129,16 +127,14 @@ def _axes_used(program: Program, stage: Stage) -> set[Axes]:
                 for op in item.ops:
                     look(op.args)
     if any(program.loss in call.outputs for call in stage.calls):
-        values = [program.values[program.loss]]
-        if program.counter is not None:
-            values.append(program.counter.values[program.counter.outputs[0]])
-        pipeline = program.plan.pipeline_axis
-        for value in values:
-            axes = tuple(a.name for a in program.plan.mesh.atoms
-                         if a.size > 1 and a.name != pipeline and value.placement.letter(a.name) in "IR")  # fmt: skip
-            if axes:
-                found.add(axes)
+        found |= {same_axes(program, value) for value in _counted_values(program)} - {()}
     return found
+
+
+def _counted_values(program: Program) -> list[Value]:
+    """The loss, and what it is a sum over."""
+    counter = program.counter
+    return [program.values[program.loss], *([counter.values[counter.outputs[0]]] if counter else [])]
 
 
 def step_lines(stage: Stage, stages: int, counted: bool, has_loss: bool, counter_same: str) -> list[str]:
@@ -157,7 +153,11 @@ def schedule_text(kind: str, stage: Stage, stages: int) -> str:
     name = {"1f1b": "1F1B", "gpipe": "GPipe"}[kind]
     plural = f"{batches} micro-batches" if batches > 1 else "one micro-batch"
     if stages == 1:
-        return f"{plural[0].upper()}{plural[1:]}, each forward and then backward." if kind == "1f1b" else f"{name} over {plural}."
+        return (
+            f"{plural[0].upper()}{plural[1:]}, each forward and then backward."
+            if kind == "1f1b"
+            else f"{name} over {plural}."
+        )
     fill = min(stages - 1 - stage.index, batches)
     if kind == "gpipe":
         return f"GPipe over {plural}: all forward, then all backward."
@@ -214,7 +214,7 @@ def _repetition(steps: Sequence[tuple[str, int | None]], place: int) -> tuple[in
 def _alike(steps: Sequence[tuple[str, int | None]], place: int, period: int, turn: int) -> bool:
     """Is the block `turn` periods on the same, with every micro-batch that many further?"""
     start = place + period * turn
-    if start + period > len(steps):
+    if start + period > len(steps) or not _begins_well(steps[place : place + period]):
         return False
     for (text, index), (other, later) in zip(steps[place : place + period], steps[start : start + period], strict=True):
         if text != other or (index is None) != (later is None):
@@ -224,12 +224,14 @@ def _alike(steps: Sequence[tuple[str, int | None]], place: int, period: int, tur
     return True
 
 
+def _begins_well(block: Sequence[tuple[str, int | None]]) -> bool:
+    """A turn that waits for its neighbours begins so, and does not wait for the next turn's tensors at its end."""
+    waits = [place for place, (text, _) in enumerate(block) if "run.receive(" in text]
+    return all(place == 0 for place in waits)
+
+
 def _dict_text(items: Mapping[str, int]) -> str:
     return "{" + ", ".join(f'"{name}": {number}' for name, number in items.items()) + "}"
-
-
-def _compact(ranks: tuple[int, ...]) -> tuple[int, ...]:
-    return ranks
 
 
 @cache

@@ -120,4 +120,10 @@ def _docstring(writer: Writer, region: Compute, inputs: Mapping[str, str], names
     values = writer.unit.values
     left = signature_text(writer.program, writer.sizes, [(inputs[name], values[name]) for name in region.inputs])
     right = signature_text(writer.program, writer.sizes, [(names[name], values[name]) for name in region.outputs])
-    return f"{left}\n\n->  {right}" if len(left) + len(right) > WIDTH else f"{left}  ->  {right}" if left else f"->  {right}"
+    return (
+        f"{left}\n\n->  {right}"
+        if len(left) + len(right) > WIDTH
+        else f"{left}  ->  {right}"
+        if left
+        else f"->  {right}"
+    )

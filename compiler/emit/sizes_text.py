@@ -4,7 +4,6 @@
 that is split otherwise. The header alone has numbers, so that the same text serves the plan's sizes and small ones.
 """
 
-import ast
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -12,8 +11,6 @@ from sympy import Add, Expr, Integer, Mul, Number, Pow, Rational, Symbol
 
 from moec.compiler.placement import Axes
 from moec.compiler.program import Program, Value
-
-ORDER = ("batch", "experts", "heads", "kv_heads", "seq", "head_dim", "hidden", "ffn", "expert_ffn", "vocab")
 
 
 @dataclass(slots=True)
@@ -47,7 +44,9 @@ class SizeNames:
         split = self._split_symbol(size, axes, dim)
         if split is None:
             return self._part_name(size, axes, "SIZE")
-        return self._product(size, lambda symbol: self._part_name(symbol, axes, "") if symbol == split else self.text(symbol))
+        return self._product(
+            size, lambda symbol: self._part_name(symbol, axes, "") if symbol == split else self.text(symbol)
+        )
 
     def shape(self, value: Value) -> tuple[str, ...]:
         """The shape of a rank's part of a value."""
@@ -63,12 +62,20 @@ class SizeNames:
 
     def header(self, sizing: int) -> list[str]:
         """Assignments of all names used, those of the whole first."""
-        lines = [f"{name} = {self.program.sizes.value(formula, sizing)!r}" for name, formula in sorted(self.whole.items(), key=_place)]
+        lines = [
+            f"{name} = {self.program.sizes.value(formula, sizing)!r}"
+            for name, formula in sorted(self.whole.items(), key=lambda item: self._rank(item[1]))
+        ]
         for name, (formula, axes) in sorted(self.parts.items()):
             over = " and ".join(self.program.plan.mesh.name((axis,)) for axis in axes)
             whole = self.program.sizes.value(formula, sizing)
             lines.append(f"{name} = {self.local(formula, axes, sizing)}  # of {whole}, split over {over}")
         return lines
+
+    def _rank(self, symbol: Expr) -> tuple[int, str]:
+        """The plan's symbols come in the model's order, then the opaque ones."""
+        order, name = list(self.program.sizes.sizings[0]), str(symbol)
+        return (order.index(name) if name in order else len(order), name)
 
     def _product(self, size: Expr, show) -> str:  # noqa: ANN001
         coefficient, factors = Rational(1), []
@@ -81,7 +88,7 @@ class SizeNames:
                 factors += [(0, factor.base)] * int(factor.exp)
             else:
                 factors.append((0, factor))
-        above = [show(f) for down, f in sorted(factors, key=lambda pair: _rank(pair[1])) if not down]
+        above = [show(f) for down, f in sorted(factors, key=lambda pair: self._rank(pair[1])) if not down]
         below = [show(f) for down, f in factors if down]
         ratio = Fraction(int(coefficient.p), int(coefficient.q))
         text = " * ".join(([str(ratio.numerator)] if ratio.numerator != 1 or not above else []) + above)
@@ -94,7 +101,7 @@ class SizeNames:
         if isinstance(size, Symbol):
             return size
         parts = self.program.plan.mesh.size(axes)
-        symbols = sorted((f for f in Mul.make_args(size) if isinstance(f, Symbol)), key=_rank)
+        symbols = sorted((f for f in Mul.make_args(size) if isinstance(f, Symbol)), key=self._rank)
         symbols.sort(key=lambda symbol: symbol.name != dim)
         fits = (s for s in symbols if all(self.program.sizes.value(s, n) % parts == 0 for n in (0, 1)))
         return next(fits, None)
@@ -108,16 +115,3 @@ class SizeNames:
             self.parts[name] = size, axes
             self._of_part[size, axes] = name
         return self._of_part[size, axes]
-
-
-def _rank(symbol: Expr) -> tuple[int, str]:
-    name = str(symbol)
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
-
-
-def _place(item: tuple[str, Expr]) -> tuple[int, str]:
-    return _rank(item[1])
-
-
-def is_name(text: str) -> bool:
-    return text.isidentifier() and isinstance(ast.parse(text, mode="eval").body, ast.Name)

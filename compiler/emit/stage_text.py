@@ -1,14 +1,14 @@
 """A stage as a file: its units, its tables, and forward and backward of a micro-batch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from moec.compiler.emit.expressions import Writer, dtype_text
 from moec.compiler.emit.layout import quoted
 from moec.compiler.emit.names import identifier
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.emit.types_text import type_text
+from moec.compiler.emit.types_text import same_axes
 from moec.compiler.emit.unit_text import RESERVED, UnitText, unit_text
 from moec.compiler.placement import Axes
 from moec.compiler.program import Call, Compute, Loop, Program, Stage, Unit, Value, full_name
@@ -37,7 +37,6 @@ class StageText:
     texts: tuple[UnitText, ...]
     functions: tuple[Function, ...]
     families: tuple[Family, ...]
-    sizes_used: tuple[str, ...] = ()
 
 
 def family_of(program: Program, axes: Axes, name: str) -> Family | None:
@@ -71,12 +70,18 @@ class _StageWriter:
     program: Program
     sizes: SizeNames
     stage: Stage
-    functions: set[str] = field(default_factory=lambda: {"forward", "backward", "make_tables", "reduce_gradients", "count"})
+    functions: set[str] = field(
+        default_factory=lambda: {"forward", "backward", "make_tables", "reduce_gradients", "count"}
+    )
     names: dict[str, str] = field(default_factory=dict)  # of the model's values, in this stage
     texts: dict[str, UnitText] = field(default_factory=dict)
     inputs: dict[tuple[str, Axes], str] = field(default_factory=dict)
-    lists: dict[tuple[int, int], str] = field(default_factory=dict)  # loop, place in its body -> variable of the instances
-    copies: dict[int, tuple[str, str]] = field(default_factory=dict)  # loop -> what it carries, and what that starts from
+    lists: dict[tuple[int, int], str] = field(
+        default_factory=dict
+    )  # loop, place in its body -> variable of the instances
+    copies: dict[int, tuple[str, str]] = field(
+        default_factory=dict
+    )  # loop -> what it carries, and what that starts from
 
     def write(self) -> StageText:
         program, stage = self.program, self.stage
@@ -94,9 +99,11 @@ class _StageWriter:
             imports["moec.runtime"].add("Slot")
         return StageText(
             self._docstring(),
-            {module: tuple(sorted(names, key=str.lower)) for module, names in sorted(imports.items())},
+            {module: tuple(sorted(names)) for module, names in sorted(imports.items())},
             self._weights(),
-            tuple((call.unit, self._prefixes(loop, place)) for loop in stage.loops for place, call in enumerate(loop.body)),
+            tuple(
+                (call.unit, self._prefixes(loop, place)) for loop in stage.loops for place, call in enumerate(loop.body)
+            ),
             self._input_table(),
             slots,
             tuple(self.texts.values()),
@@ -136,7 +143,9 @@ class _StageWriter:
                 family = family_of(self.program, parameter.summed, full_name(call.prefix, parameter.name))
                 family = family if parameter.trainable else None
                 value = unit.values[parameter.value]
-                text = weight_text(self.program, self.sizes, unit, value, parameter.name, parameter.init, family, parameter.trainable)
+                text = weight_text(
+                    self.program, self.sizes, unit, value, parameter.name, parameter.init, family, parameter.trainable
+                )
                 rows.append((self.texts[unit.name].keys[parameter.value], text))
             tables[unit.name] = tuple(rows)
         return tables
@@ -168,7 +177,9 @@ class _StageWriter:
         for name in dict.fromkeys(find(name) for name in order):
             if values[name].kind == "input":
                 continue
-            wished = values[name].label or next((values[n].label for n in order if find(n) == name and values[n].label), "")
+            wished = values[name].label or next(
+                (values[n].label for n in order if find(n) == name and values[n].label), ""
+            )
             self.names[name] = unique(identifier(wished or self._inner_wish(name) or "h"), taken)
             taken.add(self.names[name])
         for name in order:
@@ -255,7 +266,8 @@ class _StageWriter:
         body += calls
         if self._has_loss():
             loss = self.names[self.program.loss]
-            same = self._same_group(self.program.values[self.program.loss])
+            axes = same_axes(self.program, self.program.values[self.program.loss])
+            same = self.program.plan.mesh.name(axes) if axes else ""
             body.append(f"run.add_loss({loss}{f', same={quoted(same)}' if same else ''})")
         if stage.sent:
             body.append(f"return {self._tuple(stage.sent)}")
@@ -275,8 +287,7 @@ class _StageWriter:
         return ", ".join(lists) + ("," if len(lists) == 1 else "")
 
     def _table_lines(self) -> list[str]:
-        tables = [name for name in self._tables_read()]
-        return [f'{self.names[name]} = run.tables["{self.names[name]}"]' for name in tables]
+        return [f'{self.names[name]} = run.tables["{self.names[name]}"]' for name in self._tables_read()]
 
     def _tables_read(self) -> list[str]:
         values = self.program.values
@@ -337,20 +348,10 @@ class _StageWriter:
     def _has_loss(self) -> bool:
         return any(self.program.loss in call.outputs for call in self.stage.calls)
 
-    def _same_group(self, value: Value) -> str:
-        """The group of ranks that have the same summand of a value."""
-        mesh, pipeline = self.program.plan.mesh, self.program.plan.pipeline_axis
-        axes = tuple(
-            atom.name
-            for atom in mesh.atoms
-            if atom.size > 1 and atom.name != pipeline and value.placement.letter(atom.name) in "IR"
-        )
-        return mesh.name(axes) if axes else ""
-
     # ---- Backward.
 
     def _backward(self) -> Function:
-        stage, values = self.stage, self.program.values
+        stage = self.stage
         carried = self._gradient_values(stage.sent)
         parameters = ["run", "i"] + (["received"] if carried else [])
         lines: list[str] = []
@@ -383,8 +384,7 @@ class _StageWriter:
             results.append(total)
         body += lines
         if results:
-            body.append(f"return {', '.join(results)}{',' if len(results) == 1 else ''}")
-        del values
+            body.append(f"return ({results[0]},)" if len(results) == 1 else f"return {', '.join(results)}")
         return Function("backward", tuple(parameters), "Micro-batch i, backward.", tuple(body))
 
     def _backward_needs_lists(self) -> bool:
@@ -449,7 +449,9 @@ class _StageWriter:
             ("ACTIVATIONS_IN", stage.received, False),
             ("GRADIENTS_IN", self._gradient_values(stage.sent), True),
         )
-        return tuple((name, tuple(self._slot(value, back) for value in values)) for name, values, back in pairs if values)
+        return tuple(
+            (name, tuple(self._slot(value, back) for value in values)) for name, values, back in pairs if values
+        )
 
     def _slot(self, name: str, back: bool) -> str:
         value = self.program.values[name]
@@ -464,7 +466,8 @@ class _StageWriter:
         read = self._tables_read()
         if graph is None or not read:
             return []
-        unit = Unit("tables", (), tuple(read), (), graph.values, ())
+        named = {name: replace(graph.values[name], label=self.names[name]) for name in read}
+        unit = Unit("tables", (), tuple(read), (), {**graph.values, **named}, ())
         needed = _behind(graph.ops, read)
         region = Compute("make_tables", (), (), tuple(op for op in graph.ops if set(op.outputs) & needed), tuple(read))
         writer = Writer(self.program, self.sizes, unit, {})
@@ -501,7 +504,12 @@ class _StageWriter:
             count = self.program.plan.mesh.size(family.axes) * max(1, len(family.stages))
             over = f" on stages {' and '.join(str(s) for s in family.stages)}" if family.stages else ""
             lines.append(f'run.reduce("{family.name}")  # among {count} ranks, each with its own samples or part{over}')
-        return Function("reduce_gradients", ("run",), "Sum the gradients of weights that several ranks have.", tuple(lines or ["pass"]))
+        return Function(
+            "reduce_gradients",
+            ("run",),
+            "Sum the gradients of weights that several ranks have.",
+            tuple(lines or ["pass"]),
+        )
 
 
 def ranges_text(prefixes: Sequence[str]) -> str:
@@ -525,6 +533,3 @@ def _behind(ops, wanted: Sequence[str]) -> set[str]:  # noqa: ANN001
         if set(op.outputs) & needed:
             needed |= set(op.inputs) | set(op.outputs)
     return needed
-
-
-__all__ = ["Family", "StageText", "family_of", "stage_text", "type_text", "weight_text"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.placement import Placement
+from moec.compiler.placement import Axes, Placement
 from moec.compiler.program import Collective, Program, Unit, Value
 
 WIDTH = 116
@@ -41,12 +41,22 @@ def signature_text(program: Program, sizes: SizeNames, values: Sequence[tuple[st
     """`x, a [BATCH, SEQ, HIDDEN]  ep S(batch)`, for values under their names; those alike stand together."""
     groups: dict[str, list[str]] = {}
     for name, value in values:
-        rows = "rows" if value.ragged else ""
+        rows = "N" if value.ragged else ""
         shape = [rows, *sizes.shape(value)[-1:]] if rows else list(sizes.shape(value))
         types = type_text(program, value)
         text = f"[{', '.join(shape)}]{'' if types == 'I' else f'  {types}'}"
         groups.setdefault(text, []).append(name)
     return ";  ".join(f"{', '.join(names)} {text}" for text, names in groups.items())
+
+
+def same_axes(program: Program, value: Value) -> Axes:
+    """The axes on which ranks of a stage have the same summand of a value."""
+    plan = program.plan
+    return tuple(
+        atom.name
+        for atom in plan.mesh.atoms
+        if atom.size > 1 and atom.name != plan.pipeline_axis and value.placement.letter(atom.name) in "IR"
+    )
 
 
 def bytes_text(program: Program, value: Value) -> str:
@@ -64,6 +74,8 @@ def move_comment(program: Program, unit: Unit, item: Collective, backward: bool)
     source, output = unit.values[item.source], unit.values[item.output]
     axes = item.move.axes
     count = program.plan.mesh.size(axes)
+    if item.move.kind in ("exchange_counts", "gather_counts"):
+        return f"{bytes_text(program, source)} x {count}: how many rows go where"
     before, after = letters(program, source.placement, axes, source), letters(program, output.placement, axes, output)
     if backward:
         moved = output if item.move.kind in ("all_gather", "share", "all_reduce", "gather_rows") else source
@@ -73,6 +85,10 @@ def move_comment(program: Program, unit: Unit, item: Collective, backward: bool)
             "all_to_all": "back",
             "reduce_scatter": "of the whole",
             "take": "of the whole",
+            "send_rows": "back",
+            "return_rows": "back",
+            "gather_rows": "each rank's part of the sum",
+            "scatter_rows": "of the whole",
         }.get(item.move.kind, f"{after} -> {before}, transposed")
         return f"{bytes_text(program, moved)} x {count}: {why}"
     return f"{bytes_text(program, source)} x {count}: {before} -> {after}{_reason(item)}"
@@ -83,7 +99,9 @@ def _reason(item: Collective) -> str:
 
 
 def _axes(program: Program, axes: Sequence[str]) -> str:
-    return program.plan.mesh.name(tuple(axes)).replace("_", ", ") if len(axes) > 1 else program.plan.mesh.name(tuple(axes))
+    return (
+        program.plan.mesh.name(tuple(axes)).replace("_", ", ") if len(axes) > 1 else program.plan.mesh.name(tuple(axes))
+    )
 
 
 def _item_bytes(program: Program, value: Value) -> int:

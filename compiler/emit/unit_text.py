@@ -24,10 +24,11 @@ from moec.compiler.program import (
     Unit,
     Value,
 )
+from moec.compiler.rules import MODULES
 
 RUNTIME = "moec.runtime"
 MOVES = get_args(Kind)
-RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", "routing", "vocabulary", "heads", "local_experts", *MOVES)
+RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", *MODULES, *MOVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class _UnitWriter:
     region_names: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    last_routed: dict[str, str] = field(default_factory=dict)  # arrivals -> output of the last collective that uses them
+    last_routed: dict[str, str] = field(
+        default_factory=dict
+    )  # arrivals -> output of the last collective that uses them
 
     def write(self) -> UnitText:
         unit = self.unit
@@ -99,7 +102,10 @@ class _UnitWriter:
         unit = self.unit
         alias = self._aliases()
         lines = [
-            Line(tuple(alias.get(name, name) for name in _reads(item)), tuple(alias.get(name, name) for name in _binds(item)))
+            Line(
+                tuple(alias.get(name, name) for name in _reads(item)),
+                tuple(alias.get(name, name) for name in _binds(item)),
+            )
             for item in unit.forward
             if not (isinstance(item, Collective) and item.output in alias)
         ]
@@ -132,13 +138,21 @@ class _UnitWriter:
         for item in unit.forward:
             body += self._region_line(item) if isinstance(item, Compute) else self._collective_lines(item)
         body.append(f"return {', '.join(self.names[name] for name in unit.outputs)}")
-        if len(body) > 1 and len(unit.outputs) == 1 and body[-2].startswith(f"{self.names[unit.outputs[0]]} = tape.run("):
+        if (
+            len(body) > 1
+            and len(unit.outputs) == 1
+            and body[-2].startswith(f"{self.names[unit.outputs[0]]} = tape.run(")
+        ):
             body[-2:] = [body[-2].replace(f"{self.names[unit.outputs[0]]} =", "return", 1)]
         inputs = [self.names[name] for name in unit.inputs]
         signature = signature_text(
-            self.program, self.sizes, [(self.names[name], unit.values[name]) for name in unit.inputs if unit.values[name].kind != "table"]
+            self.program,
+            self.sizes,
+            [(self.names[name], unit.values[name]) for name in unit.inputs if unit.values[name].kind != "table"],
         )
-        results = signature_text(self.program, self.sizes, [(self.names[name], unit.values[name]) for name in unit.outputs])
+        results = signature_text(
+            self.program, self.sizes, [(self.names[name], unit.values[name]) for name in unit.outputs]
+        )
         docstring = f"{self.instances}.  {signature}  ->  {results}"
         if len(docstring) > 110:
             docstring = f"{self.instances}.\n\n{signature}\n\n->  {results}"
@@ -226,7 +240,9 @@ class _UnitWriter:
                 found[item.output] = item.routing
         return found
 
-    def _gradient_names(self, reserved: Sequence[str], seeds: Sequence[str], kept: Mapping[str, Routing]) -> dict[str, str]:
+    def _gradient_names(
+        self, reserved: Sequence[str], seeds: Sequence[str], kept: Mapping[str, Routing]
+    ) -> dict[str, str]:
         unit = self.unit
         lines = []
         for item in unit.backward:
@@ -236,7 +252,12 @@ class _UnitWriter:
             if isinstance(item, Transposed) and item.of.routing is not None:
                 reads = (*reads, *(f"{name} kept" for name in _routing_values(item.of.routing)))
             lines.append(Line(reads, binds))
-        wishes = {name: f"d{wish(_value_of(name, unit.values))}" for line in lines for name in (*line.reads, *line.binds) if not name.endswith(" kept")}  # noqa: E501
+        wishes = {
+            name: f"d{wish(_value_of(name, unit.values))}"
+            for line in lines
+            for name in (*line.reads, *line.binds)
+            if not name.endswith(" kept")
+        }  # noqa: E501
         wishes |= {name: f"d{wish(_value_of(name, unit.values))}" for name in seeds}
         kept_names = {name for line in lines for name in (*line.reads, *line.binds) if name.endswith(" kept")}
         wishes |= {name: wish(unit.values[name.removesuffix(" kept")]) for name in kept_names}
@@ -282,7 +303,9 @@ class _UnitWriter:
             "spread": f"dim={move.dim}",
             "all_to_all": f"split={move.join}, join={move.dim}",
         }.get(move.backward, "")
-        call = f"{names[item.output]} = {move.backward}({', '.join(part for part in (source, group, arguments) if part)})"
+        call = (
+            f"{names[item.output]} = {move.backward}({', '.join(part for part in (source, group, arguments) if part)})"
+        )
         silent = move.backward in ("take", "spread", "first")
         comment = "" if silent else f"  # {move_comment(self.program, self.unit, item.of, backward=True)}"
         return [*lines, call + comment]

@@ -122,4 +122,7 @@ RULES: dict[str, RuleOf] = {
     "moec.collect": _text("_ b _ h, b _ _, b _ _, b _ _ -> b _ h", "0*1"),
 }
 
-__all__ = ["RULES", "Rule", "RuleOf", "Seen", "read_rule"]
+MODULES = ("routing", "vocabulary", "heads", "local_experts")
+"""Modules of the runtime whose functions stand for operators in emitted text."""
+
+__all__ = ["MODULES", "RULES", "Rule", "RuleOf", "Seen", "read_rule"]

@@ -36,9 +36,13 @@ def program(rank):
     results |= ragged(rank) | sends(rank)
     if rank in (0, 3):
         results["edge"] = r.all_reduce(torch.ones(2), "edge")
-    gradients = torch.full((3,), float(rank))
-    current().all_reduce_in_place(gradients, "world", "gradients")
-    return results | {"in place": gradients}
+    for size in (3, 300_001, 5_000_000):  # in one step, in two, and in pieces
+        gradients = torch.arange(float(size)) * (rank + 0.1)
+        results[f"large {size}"] = (r.all_reduce(gradients, "turned") * 0.7)[:: size // 3]
+        results[f"large started {size}"] = r.wait(r.all_reduce_start(gradients, "turned"))[:: size // 3]
+        current().all_reduce_in_place(gradients, "world", "gradients")
+        results[f"in place {size}"] = gradients[:: size // 3]
+    return results
 
 
 def ragged(rank):

@@ -37,7 +37,10 @@ def test_every_call_is_what_it_is_in_one_process(tmp_path):
         results = torch.load(tmp_path / f"{rank}.pt")
         assert results.keys() == expected.keys()
         for name, x in results.items():
-            torch.testing.assert_close(x, expected[name], msg=lambda text, name=name: f"{name}: {text}")
+            if name.startswith("large started"):  # what is started and large, gloo sums
+                torch.testing.assert_close(x, expected[name])
+            else:
+                assert x.equal(expected[name]), name
 
 
 def test_a_job_trains_as_it_does_in_one_process(tiny, tmp_path):

@@ -77,4 +77,3 @@ def _experts(model: Decoder, shrunk: Shrunk) -> ExpertSizes | None:
         gated=experts.gated,
         softmax_first=experts.softmax_first,
     )
-

@@ -1,0 +1,118 @@
+"""Time a training step of the emitted program beside the same step by hand and from PyTorch's parts, in one job.
+
+    torchrun --nproc-per-node 8 benchmarks/step.py pp=2 ep=2 tp=2 --hidden 64
+
+The three take turns, each with its own weights and the same samples; a ratio is of neighbours in time, and what is
+printed is the median of the ratios with their quartiles, so that other work on the machine disturbs it little.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+import torch.distributed as dist
+from emitted import Emitted, join
+from rivals.by_hand import ByHand
+from rivals.parts import Parts
+from rivals.workload import Batch, Rival, Sizes
+
+from moec.runtime.allocator import keep_freed_memory
+from moec.runtime.data import Text
+from moec.runtime.job import Input
+
+WARM = 3  # steps that are not counted
+APART = 1e-6  # losses, relative
+
+
+def main() -> None:
+    options = arguments()
+    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
+    sizes = sizes_of(options)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    folder, ranks = join(rank, world, mesh, sizes)
+    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
+    source = Text.read([Path(argparse.__file__)], inputs, 0)
+    rivals: dict[str, Rival] = {"moec": Emitted(folder, source), "by hand": ByHand(), "parts": Parts()}
+    rivals = {name: rival for name, rival in rivals.items() if name.split()[-1] not in options.without}
+    for rival in rivals.values():
+        rival.setup(rank, world, mesh, sizes)
+    seconds = take_turns(rivals, source, options.steps)
+    if rank == 0:
+        report(mesh, sizes, seconds)
+    ranks.close()
+
+
+def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[str, list[float]]:
+    """Seconds of every step after the first few: those of the slowest rank."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    order = list(rivals)
+    for step in range(WARM + steps):
+        losses = []
+        for name in order:
+            dist.barrier()
+            start = time.perf_counter()
+            losses.append(rivals[name].step(Batch(source, step)))
+            taken = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
+            dist.all_reduce(taken, dist.ReduceOp.MAX)
+            seconds[name].append(taken.item())
+        order = [*order[1:], order[0]]
+        apart = max(losses) - min(losses)
+        assert apart <= APART * max(losses), f"step {step + 1}: losses {losses}"
+    return {name: taken[WARM:] for name, taken in seconds.items()}
+
+
+def report(mesh: Mapping[str, int], sizes: Sizes, seconds: Mapping[str, list[float]]) -> None:
+    mine, *others = seconds
+    line = f"{' '.join(f'{axis}={size}' for axis, size in mesh.items()):16} hidden {sizes.hidden:<4}"
+    line += "".join(f"  {name} {median(taken) * 1e3:.1f} ms" for name, taken in seconds.items())
+    for name in others:
+        ratios = [other / own for other, own in zip(seconds[name], seconds[mine], strict=True)]
+        low, middle, high = quantiles(ratios, n=4)
+        line += f"   {name}/{mine} {middle:.2f} ({low:.2f} to {high:.2f})"
+    print(line, flush=True)
+
+
+def sizes_of(options: argparse.Namespace) -> Sizes:
+    return Sizes(
+        layers=options.layers,
+        hidden=options.hidden,
+        heads=options.heads,
+        vocab=256,
+        seq=options.seq,
+        experts=options.experts,
+        expert_ffn=4 * options.hidden,
+        capacity=Fraction(options.capacity),
+        batch=options.batch,
+        accumulate=options.accumulate,
+        lr=options.lr,
+        clip=options.clip,
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mesh", nargs="+", help="such as pp=2 ep=2 tp=2; the last axis varies fastest")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--seq", type=int, default=32)
+    parser.add_argument("--experts", type=int, default=8)
+    parser.add_argument("--capacity", default="1.1")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--accumulate", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--clip", type=float)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--without", nargs="*", default=(), choices=("hand", "parts"), help="rivals to leave out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The model as the compiler sees it: one module at several sizings, and what its dims are called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+Sizing = Mapping[str, int]
+"""A size for every symbol of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor that the model takes: its size in every sizing, and the logical dims that it has."""
+
+    name: str
+    kind: str  # tokens, labels, float or int
+    dims: tuple[str | None, ...]
+    sizes: tuple[tuple[int, ...], ...]
+    below: tuple[int | None, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.kind == "float" else torch.int64
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A module at several sizings (the plan's, a small one, odd ones), of one structure, and what its dims are called."""
+
+    modules: tuple[nn.Module, ...]
+    sizings: tuple[Sizing, ...]
+    inputs: tuple[Input, ...]
+    patterns: tuple[tuple[str, tuple[str | None, ...]], ...]
+    initial: tuple[tuple[str, str], ...]
+
+    def dims_of(self, weight: str, rank: int) -> tuple[str | None, ...]:
+        """Logical dims of a weight, by the first pattern that matches its name."""
+        found = next((dims for pattern, dims in self.patterns if fnmatchcase(weight, pattern)), ())
+        return found if len(found) == rank else (None,) * rank
+
+    def init_of(self, weight: str) -> str:
+        return next(init for pattern, init in self.initial if fnmatchcase(weight, pattern))
