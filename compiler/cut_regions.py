@@ -1,7 +1,7 @@
 """Cuts a placed unit into regions: convex sets of operators with no communication in them.
 
-Operators of one level, the number of collectives on the longest way to them from the inputs, form a region. Coercions of
-weights and inputs stand at the edge and cut nothing. What needs weights alone is done where it is first read.
+Operators of one level, the number of collectives on the longest way to them from the inputs, form a region. Coercions
+of weights and inputs stand at the edge and cut nothing. What needs weights alone is done where it is first read.
 """
 
 from collections.abc import Mapping, Sequence

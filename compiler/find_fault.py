@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -114,17 +115,17 @@ class _Recording(Tape):
     """A tape that notes what goes into every region."""
 
     __slots__ = ()
-    events: dict[int, list[_Event]] = {}
+    events: ClassVar[dict[int, list[_Event]]] = {}
 
-    def run(self, region, *args):  # noqa: ANN001, ANN002, ANN201
+    def run(self, region, *args):
         self._note(region, False, args)
         return super().run(region, *args)
 
-    def back(self, region, *gradients):  # noqa: ANN001, ANN002, ANN201
+    def back(self, region, *gradients):
         self._note(region, True, gradients)
         return super().back(region, *gradients)
 
-    def _note(self, region, back: bool, tensors: Sequence[object]) -> None:  # noqa: ANN001
+    def _note(self, region, back: bool, tensors: Sequence[object]) -> None:
         caller = inspect.currentframe()
         for _ in range(2):
             caller = caller.f_back if caller is not None else None
@@ -143,7 +144,7 @@ def _digest(x: object) -> float | None:
 
 
 def locate(good: Path, bad: Path, edits: Sequence[Edit], run: Callable[[Path], None]) -> list[str]:
-    """The first value that differs between what moec emits and what stands in the folder, and the lines that changed."""
+    """The first value that differs between what moec emits and what is in the folder, and the lines that changed."""
     lists = [_record(folder, run) for folder in (good, bad)]
     first = _first_difference(*lists)
     changed = [change_text(edit, change) for edit in edits for change in edit.changes[:8]]

@@ -28,7 +28,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A module at several sizings (the plan's, a small one, odd ones), of one structure, and what its dims are called."""
+    """A module at several sizings (the plan's, small, odd), of one structure, and what its dims are called."""
 
     modules: tuple[nn.Module, ...]
     sizings: tuple[Sizing, ...]

@@ -11,8 +11,8 @@ def partition_stages(program: Program) -> Program:
     """Stages, with what crosses between them and the weights that several of them have.
 
     Requires: typed units.
-    Ensures:  every call is in one stage; a stage has at least one element of a module list, where there is more than one
-              stage; what a later stage reads is handed on by all between.
+    Ensures:  every call is in one stage; of several stages, each has an element of a module list; what a later stage
+              reads is handed on by all between.
     """
     axis = program.plan.pipeline_axis
     count = program.plan.mesh.axis(axis).size if axis else 1

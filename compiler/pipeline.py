@@ -21,7 +21,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 def compile_plan(plan: Plan, until: str = "") -> Program:
-    """The program of a plan, or as it is after the pass `until`; raises PlanError for faults that only a trace shows."""
+    """The program of a plan, or as it is after the pass `until`; raises PlanError for what only a trace shows."""
     model = build_model(plan)
     program = split_model(plan, model, trace(model))
     if until == "split_model":

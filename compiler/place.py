@@ -269,8 +269,7 @@ class Placer:
         )
 
     def _coerce_weight(self, value: Value, target: Placement, where: Where) -> str:
-        """Where each rank uses a weight, or what follows from weights alone, differently, the weight's gradient is summed
-        at the end of the step, and nothing here."""
+        """Where ranks use what follows from weights alone differently, they sum the weights' gradients at the end."""
         shared = tuple(sorted(axis for axis in target.replicated if value.placement.letter(axis) == "I"))
         for root in self._roots[value.name]:
             self.uses.setdefault(root, []).append(shared)
@@ -382,7 +381,7 @@ class _Types:
     def targets(self) -> list[Placement]:
         """The type that each input must have."""
         targets = []
-        for place, (value, factors) in enumerate(zip(self._inputs, self._rule.inputs, strict=True)):
+        for place, factors in enumerate(self._rule.inputs):
             split = tuple(self.split.get(factor, ()) if factor else () for factor in factors)
             own = {axis for axes in split for axis in axes}
             partial = tuple(axis for axis in self.partial if place in self._kept.get(axis, ()))

@@ -181,7 +181,8 @@ def _all_to_all(now: Placement, target: Placement) -> Move | None:
 
 
 def _all_reduce(now: Placement, target: Placement) -> Move | None:
-    for letter, backward in (("I", None), ("R", "all_reduce")):
+    backwards: tuple[tuple[str, Kind | None], ...] = (("I", None), ("R", "all_reduce"))
+    for letter, backward in backwards:
         run = tuple(axis for axis in now.partial if target.letter(axis) == letter)
         if run:
             after = replace(now, partial=_without(now.partial, run))

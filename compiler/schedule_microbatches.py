@@ -10,7 +10,7 @@ def schedule_microbatches(program: Program) -> Program:
     """Every stage's instructions for a step.
 
     Requires: stages.
-    Ensures:  every micro-batch runs forward and then backward once on every stage; sends meet receives, also unbuffered.
+    Ensures:  every micro-batch runs forward and then backward once on every stage; unbuffered sends meet receives.
     """
     make = SCHEDULES[program.plan.schedule.kind]
     count, batches = len(program.stages), program.plan.schedule.accumulate

@@ -1,7 +1,7 @@
 """Prints the program as text: units with their regions, collectives and backward, stages, schedules.
 
 Sizes are formulas over the plan's symbols; DTYPE is the plan's precision, and FLOAT is single where that is half. A
-value's type says on which axes it is S (split), P (a summand) or R (the same, used differently); on the others it is the
+value's type says on which axes it is S (split), P (a summand) or R (the same, used differently); on others it is the
 same everywhere.
 """
 

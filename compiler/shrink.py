@@ -1,4 +1,4 @@
-"""Shrinks a program for the proof in numbers: sizes, repeated layers and micro-batches get small, the structure stays."""
+"""Shrinks a program for the proof in numbers: sizes, layers and micro-batches get small, the structure stays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

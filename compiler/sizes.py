@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 
 import sympy
-from sympy import Expr, Rational, Symbol
+from sympy import Expr, Integer, Number, Rational, Symbol
 
 from moec.compiler.unique import unique
 
@@ -55,9 +55,11 @@ class Sizes:
         if (formula, sizing) not in self._values:
             numbers = {_symbol(name): size for name, size in self.sizings[sizing].items()}
             numbers |= {symbol: values[sizing] for symbol, values in self.opaque.items()}
-            known = {symbol: sympy.sympify(numbers[symbol]) for symbol in formula.free_symbols}
-            value = formula.xreplace(known)
-            self._values[formula, sizing] = int(value) if value.is_integer else float(value)
+            value = formula.subs(
+                {symbol: number for symbol, number in numbers.items() if symbol in formula.free_symbols}
+            )
+            assert isinstance(value, Number), f"{formula} has no value"
+            self._values[formula, sizing] = int(value) if isinstance(value, Integer) else float(value)
         return self._values[formula, sizing]
 
     def _search(self, values: tuple[int | float, ...], name: str) -> Expr:

@@ -1,7 +1,7 @@
 """Splits the traced model into a chain of unit calls: elements of module lists, and what stands between them.
 
 An operator between elements belongs to the last place in the chain where it can stand. What needs neither weights nor
-data becomes tables, which every stage makes for itself. Of a loss that is (sum, count), what counts is a unit by itself.
+data becomes tables, which every stage makes for itself. Of a loss that is (sum, count), what counts is a unit too.
 """
 
 from collections.abc import Iterable, Sequence

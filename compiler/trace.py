@@ -158,7 +158,7 @@ class _forward_as(AbstractContextManager[None]):
 
 
 def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
-    """A name for the kind of every element: that of its list, and of what sets it apart from other kinds of the list."""
+    """A name for the kind of every element: that of its list, and of what sets it apart from the list's other kinds."""
     hashes: dict[str, dict[str, str]] = {}  # list -> hash -> path of the first
     of_path: dict[str, str] = {}
     for call in calls:
@@ -197,7 +197,7 @@ def _snake(name: str) -> str:
 _LIBRARY = torch.library.Library("moec_trace", "DEF")
 _LIBRARY.define("layer(Tensor[] inputs, str path, int call) -> Tensor[]")
 _SHAPES: list[list[Tensor]] = []
-"""What the calls of elements give, while a model is exported: the operator's shape function has no other way to know."""
+"""What the calls of elements give, while a model is exported: the operator's shape function cannot know otherwise."""
 
 
 @torch.library.register_fake("moec_trace::layer", lib=_LIBRARY)
@@ -320,7 +320,8 @@ class _Merger:
                     if op is not None:
                         ops.append(op)
                 case "output":
-                    results = tuple(self._name(node) for node in first.args[0] if isinstance(node, Node))
+                    listed = first.args[0] if isinstance(first.args[0], tuple | list) else ()
+                    results = tuple(self._name(node) for node in listed if isinstance(node, Node))
                 case _:
                     raise _fault("E407", f"torch.export gives `{first.op} {first.target}`, which moec cannot place")
         self._label([nodes[0] for nodes in pairs if nodes[0].op == "call_function"], ops, inputs)

@@ -1,4 +1,4 @@
-"""Types every call of the chain in order: a kind that meets one typing of its inputs is placed, cut and emitted once."""
+"""Types every call of the chain in order: a kind under one typing of its inputs is placed, cut and emitted once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

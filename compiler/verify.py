@@ -83,13 +83,23 @@ def verify(plan: Plan, program: Program, build: Path | None) -> Verdict:
             faults, errors = _compare(shrunk, files, edited, edits)
     statement = _statement(shrunk, errors, edits, not faults)
     seconds = time.perf_counter() - started
-    return Verdict(program.world_size, not faults, *errors.values(), seconds, shrunk.changes, statement, tuple(faults))
+    return Verdict(
+        ranks=program.world_size,
+        equal=not faults,
+        loss=errors["loss"],
+        gradients=errors["gradients"],
+        weights=errors["weights"],
+        seconds=seconds,
+        shrunk=shrunk.changes,
+        statement=statement,
+        faults=tuple(faults),
+    )
 
 
 def _compare(
     shrunk: Shrunk, files: Mapping[str, str], edited: Mapping[str, str], edits: Sequence[Edit]
 ) -> tuple[list[str], dict[str, float]]:
-    nothing = dict.fromkeys(("loss", "gradients", "weights"), float("inf"))
+    nothing: dict[str, float] = {name: float("inf") for name in ("loss", "gradients", "weights")}
     with _written(edited) as folder:
         job, source, values = _setting(folder, shrunk.program)
         try:

@@ -1,4 +1,4 @@
-"""Emits the program as a folder of Python that needs torch and moec's runtime: sizes, stages, ranks, main, plan.json."""
+"""Emits the program as a folder that needs torch and moec's runtime: sizes, stages, ranks, main.py, plan.json."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from moec.compiler.emit.layout import fold_all, paragraph
+from moec.compiler.emit.layout import fold_all, listing, paragraph
 from moec.compiler.emit.plan_json import plan_json
 from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
 from moec.compiler.emit.region_text import Function
@@ -89,7 +89,7 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
     functions = [_laid_out(function) for function in _in_order(text)]
     body = "\n".join([*(line for f in functions for line in f.body), str(text.weights), str(text.slots)])
     words = _words(body)
-    names = sorted(name for name in ("DTYPE", "FLOAT", *sizes.whole, *sizes.parts) if name in words)
+    names = sorted((n for n in ("DTYPE", "FLOAT", *sizes.whole, *sizes.parts) if n in words), key=str.lower)
     imported = ", ".join(names)
     if len(imported) > 90:
         imported = "(\n" + "".join(f"    {name},\n" for name in names) + ")"
@@ -103,9 +103,9 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
             sizes=imported,
             imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
             weights=[(unit, _entries(rows)) for unit, rows in text.weights.items()],
-            units=[fold_all([f'("{unit}", {_tuple_text(prefixes)}),'], 4) for unit, prefixes in text.units],
+            units=listing("UNITS", [f'("{unit}", {_tuple_text(prefixes)})' for unit, prefixes in text.units]),
             inputs=[(json.dumps(name), split.replace("'", '"')) for name, split in text.inputs],
-            slots=[(name, fold_all([f"{slot}," for slot in slots], 4)) for name, slots in text.slots],
+            slots=[listing(name, slots) for name, slots in text.slots],
             functions=functions,
         )
     )

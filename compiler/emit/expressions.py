@@ -281,17 +281,18 @@ _OPERATORS: dict[str, Write] = {
 
 _METHODS = frozenset(
     (
-        "transpose permute t unsqueeze squeeze chunk split unbind select exp log log1p expm1 sqrt rsqrt sin cos tanh sigmoid "
-        "abs sign floor ceil round reciprocal square clamp clamp_min clamp_max sum mean amax amin argmax argmin max min prod "
-        "cumsum sort argsort topk softmax log_softmax logsumexp gather index_select flip roll tril triu any all detach pow "
-        "masked_fill logical_not logical_and logical_or isfinite isnan isinf narrow clone contiguous"
+        "transpose permute t unsqueeze squeeze chunk split unbind select exp log log1p expm1 sqrt rsqrt sin cos tanh "
+        "sigmoid abs sign floor ceil round reciprocal square clamp clamp_min clamp_max sum mean amax amin argmax "
+        "argmin max min prod cumsum sort argsort topk softmax log_softmax logsumexp gather index_select flip roll tril "
+        "triu any all detach pow masked_fill logical_not logical_and logical_or isfinite isnan isinf narrow "
+        "clone contiguous"
     ).split()
 )
 
 _FUNCTIONAL = frozenset(
     (
-        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot glu "
-        "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
+        "glu avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d binary_cross_entropy_with_logits"
     ).split()
 )

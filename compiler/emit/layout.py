@@ -38,20 +38,29 @@ def fold_all(lines: Sequence[str], indent: int = 0) -> tuple[str, ...]:
     return tuple(found)
 
 
+def listing(name: str, items: Sequence[str]) -> tuple[str, ...]:
+    """`NAME = (item, item)`: on one line if it fits, else an item a line."""
+    inline = f"{name} = ({', '.join(items)}{',' if len(items) == 1 else ''})"
+    if len(inline) <= WIDTH and len(items) == 1:
+        return (inline,)
+    inner = [f"    {line}" for item in items for line in fold(f"{item},", 4)]
+    return (f"{name} = (", *inner, ")")
+
+
 def paragraph(text: str, indent: int, width: int = WIDTH) -> str:
     """A docstring: every paragraph filled, continuation lines indented."""
     space = " " * indent
     filled = []
     for part in text.split("\n\n"):
         lines, line = [], ""
-        for word in part.split(" "):
+        for word in part.replace("  ", " \u00a0").split(" "):
             room = width - indent - (6 if not filled and not lines else 0)
             if line and len(line) + 1 + len(word) > room:
                 lines.append(line.rstrip())
                 line = word
             else:
                 line = f"{line} {word}" if line or lines else word
-        filled.append(f"\n{space}".join([*lines, line]))
+        filled.append(f"\n{space}".join(text.lstrip("\u00a0") for text in [*lines, line]).replace("\u00a0", " "))
     return f"\n\n{space}".join(filled) + (f"\n{space}" if len(filled) > 1 else "")
 
 

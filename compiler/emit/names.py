@@ -1,4 +1,4 @@
-"""Gives the values of straight-line text the names that a person would: the model's own, used again when they are free."""
+"""Names the values of straight-line text as a person would: the model's own names, used again when they are free."""
 
 import keyword
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -163,7 +163,8 @@ def schedule_text(kind: str, stage: Stage, stages: int) -> str:
         return f"GPipe over {plural}: all forward, then all backward."
     if not fill:
         return f"1F1B over {plural}: the last stage has nothing to fill and nothing to drain."
-    return f"1F1B over {plural}: {fill} forward to fill, {batches - fill} forward and backward in turn, {fill} backward to drain."
+    steady = f"{batches - fill} forward and backward in turn"
+    return f"1F1B over {plural}: {fill} forward to fill, {steady}, {fill} backward to drain."
 
 
 def _schedule_lines(stage: Stage, stages: int) -> list[str]:

@@ -109,10 +109,10 @@ class _Plan:
 def _parameters(
     region: Compute, values: Mapping[str, Value], taken: Sequence[str], reserved: Sequence[str]
 ) -> dict[str, str]:
-    lines = [Line((), region.inputs)]
-    blocked = {name: name for name in taken}
-    names = name_values(lines, {f" {name}": name for name in blocked}, {v: wish(values[v]) for v in region.inputs}, reserved,
-                        [f" {name}" for name in blocked])  # fmt: skip
+    """Names for the inputs of a region, other than those of its weights."""
+    weights = {f" {name}": name for name in taken}  # as values that live throughout
+    wishes = {name: wish(values[name]) for name in region.inputs}
+    names = name_values([Line((), region.inputs)], weights, wishes, reserved, weights)
     return {value: names[value] for value in region.inputs}
 
 

@@ -1,7 +1,7 @@
 """The header of sizes: every size of the emitted text is a name, or a product of names, that stands in it.
 
-`HIDDEN` is a size of the whole, `LOCAL_HEADS` a rank's part of one that is split as the plan says, `BATCH_PER_DP` a part
-that is split otherwise. The header alone has numbers, so that the same text serves the plan's sizes and small ones.
+`HIDDEN` is a size of the whole, `LOCAL_HEADS` a rank's part of one that is split as the plan says, `BATCH_PER_DP` a
+part that is split otherwise. Only the header has numbers, so that one text serves the plan's sizes and small ones.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class SizeNames:
         return self._product(size, lambda symbol: self.text(symbol))
 
     def part(self, size: Expr, axes: Axes, dim: str | None = None) -> str:
-        """A rank's part of a size that is split over axes; `dim` is the logical dim, whose own size is the one split."""
+        """A rank's part of a size that is split over axes; `dim` is the logical dim, whose own size is split."""
         if not axes or size == 1:
             return self.text(size)
         split = self._split_symbol(size, axes, dim)
@@ -77,7 +77,7 @@ class SizeNames:
         order, name = list(self.program.sizes.sizings[0]), str(symbol)
         return (order.index(name) if name in order else len(order), name)
 
-    def _product(self, size: Expr, show) -> str:  # noqa: ANN001
+    def _product(self, size: Expr, show) -> str:
         coefficient, factors = Rational(1), []
         for factor in Mul.make_args(size):
             if isinstance(factor, Rational):
@@ -90,7 +90,7 @@ class SizeNames:
                 factors.append((0, factor))
         above = [show(f) for down, f in sorted(factors, key=lambda pair: self._rank(pair[1])) if not down]
         below = [show(f) for down, f in factors if down]
-        ratio = Fraction(int(coefficient.p), int(coefficient.q))
+        ratio = Fraction(str(coefficient))
         text = " * ".join(([str(ratio.numerator)] if ratio.numerator != 1 or not above else []) + above)
         for divisor in ([str(ratio.denominator)] if ratio.denominator != 1 else []) + below:
             text += f" // {divisor}"

@@ -11,7 +11,7 @@ from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.types_text import same_axes
 from moec.compiler.emit.unit_text import RESERVED, UnitText, unit_text
 from moec.compiler.placement import Axes
-from moec.compiler.program import Call, Compute, Loop, Program, Stage, Unit, Value, full_name
+from moec.compiler.program import Call, Compute, Loop, Parameter, Program, Stage, Unit, Value, full_name
 from moec.compiler.unique import unique
 
 
@@ -49,15 +49,14 @@ def family_of(program: Program, axes: Axes, name: str) -> Family | None:
     return Family("_".join(words), axes, stages)
 
 
-def weight_text(program: Program, sizes: SizeNames, unit: Unit, value: Value, name: str, init: str, family: Family | None,
-                trained: bool) -> str:  # fmt: skip
+def weight_text(sizes: SizeNames, value: Value, parameter: Parameter, family: Family | None) -> str:
     """`Weight("attn.wq.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "dp", "normal 0.02")`."""
     shape = ", ".join(sizes.text(size) for size in value.shape)
     shape = f"({shape},)" if len(value.shape) == 1 else f"({shape})"
     split = repr(value.placement.split).replace("'", '"')
-    parts = [quoted(name), shape, split, quoted(family.name if family else ""), quoted(init)]
-    parts += ["decay=False"] if trained and len(value.shape) < 2 else []
-    parts += [] if trained else ["trainable=False"]
+    parts = [quoted(parameter.name), shape, split, quoted(family.name if family else ""), quoted(parameter.init)]
+    parts += ["decay=False"] if parameter.trainable and len(value.shape) < 2 else []
+    parts += [] if parameter.trainable else ["trainable=False"]
     return f"Weight({', '.join(parts)})"
 
 
@@ -75,7 +74,7 @@ class _StageWriter:
     )
     names: dict[str, str] = field(default_factory=dict)  # of the model's values, in this stage
     texts: dict[str, UnitText] = field(default_factory=dict)
-    inputs: dict[tuple[str, Axes], str] = field(default_factory=dict)
+    inputs: dict[tuple[str, str], str] = field(default_factory=dict)
     lists: dict[tuple[int, int], str] = field(
         default_factory=dict
     )  # loop, place in its body -> variable of the instances
@@ -143,9 +142,7 @@ class _StageWriter:
                 family = family_of(self.program, parameter.summed, full_name(call.prefix, parameter.name))
                 family = family if parameter.trainable else None
                 value = unit.values[parameter.value]
-                text = weight_text(
-                    self.program, self.sizes, unit, value, parameter.name, parameter.init, family, parameter.trainable
-                )
+                text = weight_text(self.sizes, value, parameter, family)
                 rows.append((self.texts[unit.name].keys[parameter.value], text))
             tables[unit.name] = tuple(rows)
         return tables
@@ -195,8 +192,8 @@ class _StageWriter:
                     return wish(unit.values[inner])
         return ""
 
-    def _join_loop(self, loop: Loop, number: int, root: dict[str, str], find) -> None:  # noqa: ANN001
-        """What a turn gives to the next has one name, also that of what the first turn is given, if no one else reads it."""
+    def _join_loop(self, loop: Loop, number: int, root: dict[str, str], find) -> None:
+        """What a turn gives to the next has one name, also what the first turn is given, if no one else reads it."""
         last = [name for call in loop.turns[-1] for name in call.outputs]
         for turn in loop.turns[:-1]:
             for name, final in zip((n for call in turn for n in call.outputs), last, strict=True):
@@ -222,7 +219,7 @@ class _StageWriter:
         return [output for call in loop.turns[-1] for output in call.outputs][before.index(name)]
 
     def _replaced(self, call: Call, position: int) -> str | None:
-        """A single call's only output takes its first input's name, if that is no longer read and both are called alike."""
+        """A call's only output takes its first input's name, if that is no longer read and both are called alike."""
         values = self.program.values
         start = call.inputs[position]
         if position or len(call.outputs) != 1 or values[start].kind not in ("activation",) or not call.repeated:
@@ -235,9 +232,8 @@ class _StageWriter:
         """Does anyone but the loop's first turn read a value?"""
         first = loop.body
         others = [call for call in self.stage.calls if call not in first]
-        return any(name in call.inputs for call in others) or name in self.stage.sent or sum(
-            call.inputs.count(name) for call in first
-        ) > 1 and len(loop.turns) > 1  # fmt: skip
+        often = sum(call.inputs.count(name) for call in first) > 1
+        return any(name in call.inputs for call in others) or name in self.stage.sent or (often and len(loop.turns) > 1)
 
     def _name_lists(self) -> None:
         taken = set(RESERVED) | self.functions | set(self.names.values()) | {"inputs", "tables", "received"}
@@ -284,7 +280,7 @@ class _StageWriter:
             for place in range(len(loop.body)):
                 name = self.lists[number, place]
                 lists.append(name if len(loop.turns) > 1 else f"({name},)")
-        return ", ".join(lists) + ("," if len(lists) == 1 else "")
+        return f"({lists[0]},)" if len(lists) == 1 else ", ".join(lists)
 
     def _table_lines(self) -> list[str]:
         return [f'{self.names[name]} = run.tables["{self.names[name]}"]' for name in self._tables_read()]
@@ -527,7 +523,7 @@ def ranges_text(prefixes: Sequence[str]) -> str:
     return ", ".join(words) if len(words) <= 6 else f"{', '.join(words[:4])} ... {words[-1]}"
 
 
-def _behind(ops, wanted: Sequence[str]) -> set[str]:  # noqa: ANN001
+def _behind(ops, wanted: Sequence[str]) -> set[str]:
     needed = set(wanted)
     for op in reversed(ops):
         if set(op.outputs) & needed:

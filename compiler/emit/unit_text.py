@@ -257,7 +257,7 @@ class _UnitWriter:
             for line in lines
             for name in (*line.reads, *line.binds)
             if not name.endswith(" kept")
-        }  # noqa: E501
+        }
         wishes |= {name: f"d{wish(_value_of(name, unit.values))}" for name in seeds}
         kept_names = {name for line in lines for name in (*line.reads, *line.binds) if name.endswith(" kept")}
         wishes |= {name: wish(unit.values[name.removesuffix(" kept")]) for name in kept_names}

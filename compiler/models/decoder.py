@@ -34,6 +34,8 @@ INITIAL = (("*norm.weight", "ones"), ("*", "normal 0.02"))
 class Linear(nn.Module):
     """y = x Wᵀ, without a bias."""
 
+    weight: Tensor
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))

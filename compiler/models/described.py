@@ -122,7 +122,7 @@ def _decoder(model: Decoder, sizes: Sizing) -> nn.Module:
     return whole.to(torch.bfloat16)
 
 
-def _experts(model: Decoder, sizes: Sizing) -> nn.Module:
+def _experts(model: Decoder, sizes: Sizing) -> decoder.Experts:
     experts = model.experts
     assert experts is not None
     capacity = _capacity(model, sizes)

@@ -22,11 +22,11 @@ def reference_model(shrunk: Shrunk, values: Values) -> nn.Module:
     with torch.no_grad():
         for name, weight in (*built.named_parameters(), *built.named_buffers()):
             if name in inits:
-                weight.copy_(values(name, tuple(weight.shape), inits[name], [slice(0, n) for n in weight.shape]))
+                weight.copy_(values(name, tuple(weight.shape), inits[name], tuple(slice(0, n) for n in weight.shape)))
     return built
 
 
-def _inits(shrunk: Shrunk):  # noqa: ANN202
+def _inits(shrunk: Shrunk):
     program = shrunk.program
     for call in program.calls:
         for parameter in program.units[call.unit].parameters:

@@ -86,7 +86,7 @@ def dispatch(placer: Placer, op: Op) -> bool:
 
 
 def grouped_linear(placer: Placer, op: Op) -> bool:
-    rows, weight = (placer.values[name] for name in op.inputs)
+    rows = placer.values[op.inputs[0]]
     if not rows.ragged:
         return False
 
@@ -143,7 +143,7 @@ def _out(placer: Placer, value: Value, target: Placement, where: Where) -> Value
     owners = target.split[EXPERTS]
     while owners:
         sends = owners[0] in now.placement.split[GROUPS]
-        run = tuple(_leading(owners, lambda axis: (axis in now.placement.split[GROUPS]) == sends))  # noqa: B023
+        run = _leading(owners, now.placement.split[GROUPS], sends)
         now = _send(placer, now, run, where) if sends else _own(placer, now, run, where)
         owners = owners[len(run) :]
     rest = tuple(axis for axis in now.placement.split[GROUPS] if axis not in target.split[GROUPS])
@@ -283,10 +283,11 @@ def _capacity_of(op: Op, placer: Placer) -> object:
     )
 
 
-def _leading(axes: Axes, holds) -> list[str]:
+def _leading(axes: Axes, others: Axes, inside: bool) -> Axes:
+    """The major axes up to the first that is not among others, or with `inside` false up to the first that is."""
     run: list[str] = []
     for axis in axes:
-        if not holds(axis):
+        if (axis in others) != inside:
             break
         run.append(axis)
-    return run
+    return tuple(run)

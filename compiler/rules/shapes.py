@@ -6,7 +6,7 @@ from moec.compiler.rules.rule import Factors, Rule, Seen
 
 
 def view(seen: Seen) -> Rule:
-    """Dims that are merged or split keep the factor of the first of them, which may be split while the others are whole."""
+    """Of dims that are merged or taken apart the first keeps the factor; the others are whole."""
     (value,), (output,) = seen.inputs[:1], seen.outputs
     given, made = _grouped(seen.numbers(value), seen.numbers(output))
     return Rule((given,), (made,), ((0,),))
