@@ -67,5 +67,5 @@ def test_no_such_pass(tiny_plan: Plan) -> None:
     with pytest.raises(PlanError) as fault:
         show_after(tiny_plan, "cut_corners")
     passes = "`split_model`, `type_units`, `partition_stages` and `schedule_microbatches`"
-    said = f"error[E115]: `cut_corners` is not a pass of the compiler\n = help: in order, they are {passes}"
+    said = f"error[E115]: `cut_corners` is not a pass of the compiler\n = help: in order, they are {passes}\n"
     assert render(fault.value.diagnostics, color=False) == said
