@@ -1,0 +1,23 @@
+"""Options of the tests, and the examples."""
+
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.plan"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what is emitted today to tests/golden")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten instead of compared."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(params=EXAMPLES, ids=[path.stem for path in EXAMPLES], scope="session")
+def example(request: pytest.FixtureRequest) -> Path:
+    """The plan of each example."""
+    return request.param

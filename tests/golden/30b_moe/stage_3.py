@@ -1,0 +1,271 @@
+"""Stage 3 of 4 of 30b_moe: layers.13 to layers.15, head.  Mesh pp 4  dp 2  ep 16  tp 4.
+
+Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
+"""
+
+import torch
+import torch.nn.functional as F
+from sizes import (
+    CAPACITY,
+    DTYPE,
+    EXPERT_FFN,
+    EXPERTS,
+    FLOAT,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    LOCAL_BATCH,
+    LOCAL_HEADS,
+    SEQ,
+    VOCAB,
+)
+
+from moec.runtime import (
+    Slot,
+    Weight,
+    all_gather,
+    all_reduce,
+    all_reduce_max,
+    all_to_all,
+    routing,
+    take,
+    vocabulary,
+)
+
+WEIGHTS = {
+    "layer": {
+        "attn_norm": Weight("attn_norm.weight", (HIDDEN,), ((),), "dp_ep", "ones", decay=False),
+        "wq": Weight("attn.wq.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "dp_ep", "normal 0.02"),
+        "wk": Weight("attn.wk.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "dp_ep", "normal 0.02"),
+        "wv": Weight("attn.wv.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "dp_ep", "normal 0.02"),
+        "wo": Weight("attn.wo.weight", (HIDDEN, HEADS * HEAD_DIM), ((), ("tp",)), "dp_ep", "normal 0.02"),
+        "ffn_norm": Weight("ffn_norm.weight", (HIDDEN,), ((),), "dp_ep", "ones", decay=False),
+        "up": Weight("ffn.up", (EXPERTS, EXPERT_FFN, HIDDEN), (("ep",), ("tp",), ()), "dp", "normal 0.02"),
+        "down": Weight(
+            "ffn.down", (EXPERTS, HIDDEN, EXPERT_FFN), (("ep",), (), ("tp",)), "dp", "normal 0.02"
+        ),
+        "router": Weight("ffn.router.weight", (EXPERTS, HIDDEN), ((), ()), "dp_ep", "normal 0.02"),
+    },
+    "head": {
+        "norm": Weight("norm.weight", (HIDDEN,), ((),), "dp_ep", "ones", decay=False),
+        "head": Weight("head.weight", (VOCAB, HIDDEN), (("tp",), ()), "dp_ep", "normal 0.02"),
+    },
+}
+UNITS = (
+    ("layer", ("layers.13", "layers.14", "layers.15")),
+    ("head", ("",)),
+)
+INPUTS = {
+    "labels": (("dp", "ep"), ()),
+}
+ACTIVATIONS_IN = (Slot("x", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=True),)
+
+
+def attn_norm(x, attn_norm):
+    """x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  h [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)"""
+    return F.rms_norm(x, (HIDDEN,), attn_norm, 1e-05)
+
+
+def attn(h, cos, sin, wq, wk, wv, wo):
+    """h [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  tp R;  cos, sin [SEQ, HEAD_DIM]
+
+    ->  attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  tp P
+    """
+    q = F.linear(h, wq).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    k = F.linear(h, wk).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    v = F.linear(h, wv).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    h, part = q.chunk(2, -1)
+    q = q * cos + torch.cat((-part, h), -1) * sin
+    h, part = k.chunk(2, -1)
+    k = k * cos + torch.cat((-part, h), -1) * sin
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
+
+
+def ffn_norm_router(x, attn_out, ffn_norm, router):
+    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
+
+    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch);  prob, expert, place [LOCAL_BATCH, SEQ, 1]  dp, ep
+    S(batch);  rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  dp, ep S(batch)
+    """
+    x = x + attn_out
+    h = F.rms_norm(x, (HIDDEN,), ffn_norm, 1e-05)
+    logits = F.linear(h.to(FLOAT), router.to(FLOAT))
+    prob, expert, place = routing.route(logits, 1, CAPACITY, "per_sequence", True)
+    rows = routing.dispatch(h, expert, place, EXPERTS, CAPACITY, "per_sequence")
+    return x, prob, expert, place, rows
+
+
+def ffn(rows, up, down):
+    """rows [LOCAL_EXPERTS, BATCH_PER_DP, CAPACITY, HIDDEN]  ep S(experts)  dp S(batch)  tp R
+
+    ->  rows [LOCAL_EXPERTS, BATCH_PER_DP, CAPACITY, HIDDEN]  ep S(experts)  dp S(batch)  tp P
+    """
+    up = routing.grouped_linear(rows, up)
+    act = F.gelu(up)
+    return routing.grouped_linear(act, down)
+
+
+def collect(rows, prob, expert, place):
+    """rows [EXPERTS, BATCH_PER_DP, CAPACITY, HIDDEN]  dp S(batch)  tp P;  prob [BATCH_PER_DP, SEQ, 1]  dp
+    S(batch)  tp R;  expert, place [BATCH_PER_DP, SEQ, 1]  dp S(batch)
+
+    ->  ffn_out [BATCH_PER_DP, SEQ, HIDDEN]  dp S(batch)  tp P
+    """
+    return routing.collect(rows, prob, expert, place, "per_sequence")
+
+
+def add(x, ffn_out):
+    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep
+    S(batch)"""
+    return x + ffn_out
+
+
+def layer_forward(x, cos, sin, w, tape):
+    """layers.13 to layers.15.
+
+    x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
+
+    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
+    """
+    h = tape.run(attn_norm, x, w.attn_norm)
+    attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
+    attn_out = all_reduce(attn_out, "tp")  # 16 MiB x 4: P -> I
+    x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
+    rows = all_to_all(rows, "ep", split=0, join=1)  # 18 MiB x 16: S(batch) -> S(0)
+    prob = all_gather(prob, "ep", dim=0)  # 16 KiB x 16: S(batch) -> I
+    expert = all_gather(expert, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I
+    place = all_gather(place, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I
+    rows = tape.run(ffn, rows, w.up, w.down)
+    rows = all_gather(rows, "ep", dim=0)  # 18 MiB x 16: S(experts) -> I
+    ffn_out = tape.run(collect, rows, prob, expert, place)
+    ffn_out = take(ffn_out, "ep", dim=0)
+    ffn_out = all_reduce(ffn_out, "tp")  # 16 MiB x 4: P -> I
+    return tape.run(add, x, ffn_out)
+
+
+def layer_backward(dx, tape):
+    """The same, transposed, last line first."""
+    dx, dffn_out = tape.back(add, dx)
+    dffn_out = all_gather(dffn_out, "ep", dim=0)  # 256 MiB x 16: of the whole
+    drows, dprob = tape.back(collect, dffn_out)
+    drows = take(drows, "ep", dim=0)
+    drows = tape.back(ffn, drows)
+    dprob = all_reduce(dprob, "tp")  # 256 KiB x 4: the ranks used it differently
+    dprob = take(dprob, "ep", dim=0)
+    drows = all_reduce(drows, "tp")  # 18 MiB x 4: the ranks used it differently
+    drows = all_to_all(drows, "ep", split=1, join=0)  # 18 MiB x 16: back
+    dx, dattn_out = tape.back(ffn_norm_router, dx, dprob, drows)
+    dh = tape.back(attn, dattn_out)
+    dh = all_reduce(dh, "tp")  # 16 MiB x 4: the ranks used it differently
+    dx_2 = tape.back(attn_norm, dh)
+    return dx + dx_2
+
+
+def norm(x, norm):
+    """x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)"""
+    return F.rms_norm(x, (HIDDEN,), norm, 1e-05)
+
+
+def head(x, head):
+    """x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  tp R
+
+    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp, ep S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp, ep
+    S(batch)  tp P(max)
+    """
+    logits = F.linear(x, head).to(FLOAT)
+    h = logits.transpose(1, 2)
+    top = vocabulary.highest(h, "tp", VOCAB, 1)
+    return h, top
+
+
+def class_sums(h, top, labels):
+    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp, ep S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]
+    dp, ep S(batch)
+
+    ->  sums [2, LOCAL_BATCH, SEQ]  dp, ep S(batch)  tp P
+    """
+    return vocabulary.class_sums(h, top, labels, "tp", VOCAB, -100, 1)
+
+
+def cross_entropy_of_sums(sums, labels):
+    """sums [2, LOCAL_BATCH, SEQ]  dp, ep S(batch);  labels [LOCAL_BATCH, SEQ]  dp, ep S(batch)
+
+    ->  loss []  dp, ep P
+    """
+    return vocabulary.cross_entropy_of_sums(sums, labels, -100)
+
+
+def head_forward(x, labels, w, tape):
+    """head.
+
+    x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch);  labels [LOCAL_BATCH, SEQ]  dp, ep S(batch)
+
+    ->  loss []  dp, ep P
+    """
+    x = tape.run(norm, x, w.norm)
+    h, top = tape.run(head, x, w.head)
+    top = all_reduce_max(top, "tp")  # 16 KiB x 4: P -> I, the largest logit of all ranks
+    sums = tape.run(class_sums, h, top, labels)
+    sums = all_reduce(sums, "tp")  # 32 KiB x 4: P -> I
+    return tape.run(cross_entropy_of_sums, sums, labels)
+
+
+def head_backward(dloss, tape):
+    """The same, transposed, last line first."""
+    dsums = tape.back(cross_entropy_of_sums, dloss)
+    dh = tape.back(class_sums, dsums)
+    dx = tape.back(head, dh)
+    dx = all_reduce(dx, "tp")  # 16 MiB x 4: the ranks used it differently
+    return tape.back(norm, dx)
+
+
+def make_tables():
+    """Values that need neither weights nor data, made once."""
+    h = torch.arange(SEQ, dtype=FLOAT).unsqueeze(1) * 10000.0 ** (
+        -torch.arange(0, HEAD_DIM, 2, dtype=FLOAT) / HEAD_DIM
+    )
+    h = torch.cat((h, h), -1)
+    cos = h.cos().to(DTYPE)
+    sin = h.sin().to(DTYPE)
+    return {"cos": cos, "sin": sin}
+
+
+def forward(run, i, received):
+    """Micro-batch i, forward."""
+    tape = run.tape(i)
+    (x,) = received
+    layers, (head_weights,) = run.weights
+    inputs = run.inputs(i)
+    cos = run.tables["cos"]
+    sin = run.tables["sin"]
+    for w in layers:
+        x = layer_forward(x, cos, sin, w, tape)
+    loss = head_forward(x, inputs["labels"], head_weights, tape)
+    run.add_loss(loss, same="tp")
+
+
+def backward(run, i):
+    """Micro-batch i, backward."""
+    tape = run.tape(i)
+    layers, (head_weights,) = run.weights
+    dx = head_backward(run.seed, tape)
+    for _ in layers:
+        dx = layer_backward(dx, tape)
+    return (dx,)
+
+
+def valid(labels):
+    """labels [LOCAL_BATCH, SEQ]  dp, ep S(batch)  ->  count []  dp, ep P"""
+    return (labels != -100).sum()
+
+
+def count(run):
+    """What the loss of each micro-batch is a sum over."""
+    return [valid(run.inputs(i)["labels"]) for i in range(run.job.accumulate)]
+
+
+def reduce_gradients(run):
+    """Sum the gradients of weights that several ranks have."""
+    run.reduce("dp")  # among 2 ranks, each with its own samples or part
+    run.reduce("dp_ep")  # among 32 ranks, each with its own samples or part

@@ -1,0 +1,34 @@
+"""What every example becomes, as files to read: `pytest tests/golden --update-golden` writes them anew."""
+
+from pathlib import Path
+
+from moec.compiler.emit import emit
+from moec.compiler.pipeline import compile_plan
+from moec.dsl import read_plan
+
+HERE = Path(__file__).parent
+
+
+def test_example(example: Path, update_golden: bool) -> None:
+    """The stages, the sizes, and the first and last rank."""
+    files = _shown(emit(compile_plan(read_plan(str(example), []))))
+    folder = HERE / example.stem
+    if update_golden:
+        _write(folder, files)
+    assert sorted(files) == sorted(path.name for path in folder.glob("*.py")), "run pytest with --update-golden"
+    for name, text in files.items():
+        assert text == (folder / name).read_text(encoding="utf-8"), f"{example.stem}/{name}"
+
+
+def _shown(files: dict[str, str]) -> dict[str, str]:
+    ranks = sorted(name for name in files if name.startswith("rank_"))
+    names = {"sizes.py", ranks[0], ranks[-1], *(name for name in files if name.startswith("stage_"))}
+    return {name: files[name] for name in sorted(names)}
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,198 @@
+"""Stage 0 of 2 of tiny_moe: embed, layers.0 to layers.1.  Mesh pp 2  ep 2  tp 2.
+
+Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
+"""
+
+import torch
+import torch.nn.functional as F
+from sizes import (
+    CAPACITY,
+    DTYPE,
+    EXPERT_FFN,
+    EXPERTS,
+    FLOAT,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    LOCAL_BATCH,
+    LOCAL_HEADS,
+    SEQ,
+    VOCAB,
+)
+
+from moec.runtime import Slot, Weight, all_reduce, all_to_all, routing, vocabulary
+
+WEIGHTS = {
+    "embed": {
+        "embed": Weight("embed.weight", (VOCAB, HIDDEN), (("tp",), ()), "ep", "normal 0.02"),
+    },
+    "layer": {
+        "attn_norm": Weight("attn_norm.weight", (HIDDEN,), ((),), "ep", "ones", decay=False),
+        "wq": Weight("attn.wq.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "ep", "normal 0.02"),
+        "wk": Weight("attn.wk.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "ep", "normal 0.02"),
+        "wv": Weight("attn.wv.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "ep", "normal 0.02"),
+        "wo": Weight("attn.wo.weight", (HIDDEN, HEADS * HEAD_DIM), ((), ("tp",)), "ep", "normal 0.02"),
+        "ffn_norm": Weight("ffn_norm.weight", (HIDDEN,), ((),), "ep", "ones", decay=False),
+        "up": Weight("ffn.up", (EXPERTS, EXPERT_FFN, HIDDEN), (("ep",), ("tp",), ()), "", "normal 0.02"),
+        "down": Weight("ffn.down", (EXPERTS, HIDDEN, EXPERT_FFN), (("ep",), (), ("tp",)), "", "normal 0.02"),
+        "router": Weight("ffn.router.weight", (EXPERTS, HIDDEN), ((), ()), "ep", "normal 0.02"),
+    },
+}
+UNITS = (
+    ("embed", ("",)),
+    ("layer", ("layers.0", "layers.1")),
+)
+INPUTS = {
+    "tokens": (("ep",), ()),
+}
+GRADIENTS_IN = (Slot("dx", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=False),)
+
+
+def embed(tokens, embed):
+    """tokens [LOCAL_BATCH, SEQ]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P"""
+    return vocabulary.embed_rows(tokens, embed, "tp")
+
+
+def embed_forward(tokens, w, tape):
+    """embed.  tokens [LOCAL_BATCH, SEQ]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)"""
+    x = tape.run(embed, tokens, w.embed)
+    x = all_reduce(x, "tp")  # 32 KiB x 2: P -> I
+    return x
+
+
+def embed_backward(dx, tape):
+    """The same, transposed, last line first."""
+    tape.back(embed, dx)
+
+
+def attn_norm(x, attn_norm):
+    """x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  ->  h [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)"""
+    return F.rms_norm(x, (HIDDEN,), attn_norm, 1e-05)
+
+
+def attn(h, cos, sin, wq, wk, wv, wo):
+    """h [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp R;  cos, sin [SEQ, HEAD_DIM]
+
+    ->  attn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
+    """
+    q = F.linear(h, wq).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    k = F.linear(h, wk).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    v = F.linear(h, wv).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    h, part = q.chunk(2, -1)
+    q = q * cos + torch.cat((-part, h), -1) * sin
+    h, part = k.chunk(2, -1)
+    k = k * cos + torch.cat((-part, h), -1) * sin
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
+
+
+def ffn_norm_router(x, attn_out, ffn_norm, router):
+    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)
+
+    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch);  prob, expert, place [LOCAL_BATCH, SEQ, 1]  ep S(batch);
+    rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)
+    """
+    x = x + attn_out
+    h = F.rms_norm(x, (HIDDEN,), ffn_norm, 1e-05)
+    logits = F.linear(h.to(FLOAT), router.to(FLOAT))
+    prob, expert, place = routing.route(logits, 1, CAPACITY, "per_sequence", True)
+    rows = routing.dispatch(h, expert, place, EXPERTS, CAPACITY, "per_sequence")
+    return x, prob, expert, place, rows
+
+
+def ffn(rows, up, down):
+    """rows [LOCAL_EXPERTS, BATCH, CAPACITY, HIDDEN]  ep S(experts)  tp R
+
+    ->  rows [LOCAL_EXPERTS, BATCH, CAPACITY, HIDDEN]  ep S(experts)  tp P
+    """
+    up = routing.grouped_linear(rows, up)
+    act = F.gelu(up)
+    return routing.grouped_linear(act, down)
+
+
+def collect(rows, prob, expert, place):
+    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]  ep
+    S(batch)  tp R;  expert, place [LOCAL_BATCH, SEQ, 1]  ep S(batch)
+
+    ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
+    """
+    return routing.collect(rows, prob, expert, place, "per_sequence")
+
+
+def add(x, ffn_out):
+    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)"""
+    return x + ffn_out
+
+
+def layer_forward(x, cos, sin, w, tape):
+    """layers.0 to layers.1.
+
+    x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)
+
+    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)
+    """
+    h = tape.run(attn_norm, x, w.attn_norm)
+    attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
+    attn_out = all_reduce(attn_out, "tp")  # 32 KiB x 2: P -> I
+    x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
+    rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(0)
+    rows = tape.run(ffn, rows, w.up, w.down)
+    rows = all_to_all(rows, "ep", split=1, join=0)  # 40 KiB x 2: S(experts) -> S(batch)
+    ffn_out = tape.run(collect, rows, prob, expert, place)
+    ffn_out = all_reduce(ffn_out, "tp")  # 32 KiB x 2: P -> I
+    return tape.run(add, x, ffn_out)
+
+
+def layer_backward(dx, tape):
+    """The same, transposed, last line first."""
+    dx, dffn_out = tape.back(add, dx)
+    drows, dprob = tape.back(collect, dffn_out)
+    drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
+    drows = tape.back(ffn, drows)
+    dprob = all_reduce(dprob, "tp")  # 512 B x 2: the ranks used it differently
+    drows = all_reduce(drows, "tp")  # 40 KiB x 2: the ranks used it differently
+    drows = all_to_all(drows, "ep", split=1, join=0)  # 40 KiB x 2: back
+    dx, dattn_out = tape.back(ffn_norm_router, dx, dprob, drows)
+    dh = tape.back(attn, dattn_out)
+    dh = all_reduce(dh, "tp")  # 32 KiB x 2: the ranks used it differently
+    dx_2 = tape.back(attn_norm, dh)
+    return dx + dx_2
+
+
+def make_tables():
+    """Values that need neither weights nor data, made once."""
+    h = torch.arange(SEQ, dtype=FLOAT).unsqueeze(1) * 10000.0 ** (
+        -torch.arange(0, HEAD_DIM, 2, dtype=FLOAT) / HEAD_DIM
+    )
+    h = torch.cat((h, h), -1)
+    cos = h.cos().to(DTYPE)
+    sin = h.sin().to(DTYPE)
+    return {"cos": cos, "sin": sin}
+
+
+def forward(run, i):
+    """Micro-batch i, forward."""
+    tape = run.tape(i)
+    (embed_weights,), layers = run.weights
+    inputs = run.inputs(i)
+    cos = run.tables["cos"]
+    sin = run.tables["sin"]
+    x = embed_forward(inputs["tokens"], embed_weights, tape)
+    for w in layers:
+        x = layer_forward(x, cos, sin, w, tape)
+    return (x,)
+
+
+def backward(run, i, received):
+    """Micro-batch i, backward."""
+    tape = run.tape(i)
+    (dx,) = received
+    (embed_weights,), layers = run.weights
+    for _ in layers:
+        dx = layer_backward(dx, tape)
+    embed_backward(dx, tape)
+
+
+def reduce_gradients(run):
+    """Sum the gradients of weights that several ranks have."""
+    run.reduce("ep")  # among 2 ranks, each with its own samples or part
