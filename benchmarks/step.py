@@ -3,13 +3,16 @@
     torchrun --nproc-per-node 8 benchmarks/step.py pp=2 ep=2 tp=2 --hidden 64
 
 The three take turns, each with its own weights and the same samples; a ratio is of neighbours in time, and what is
-printed is the median of the ratios with their quartiles, so that other work on the machine disturbs it little.
+printed is the median of the ratios with their quartiles, so that other work on the machine disturbs it little. A second
+line has the same of the processor time that all ranks take together, which it disturbs least: where there are more
+ranks than cores, that is what a step waits for.
 """
 
 import argparse
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from statistics import median, quantiles
@@ -27,6 +30,14 @@ from moec.runtime.job import Input
 
 WARM = 3  # steps that are not counted
 APART = 1e-6  # losses, relative
+
+
+@dataclass(slots=True)
+class Seconds:
+    """What the counted steps of one contestant took."""
+
+    wall: list[float] = field(default_factory=list)  # of the slowest rank
+    processor: list[float] = field(default_factory=list)  # of all ranks together
 
 
 def main() -> None:
@@ -49,34 +60,44 @@ def main() -> None:
     ranks.close()
 
 
-def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[str, list[float]]:
-    """Seconds of every step after the first few: those of the slowest rank."""
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[str, Seconds]:
+    """Each step of each, in an order that changes with the steps; the first few are not counted."""
+    seconds = {name: Seconds() for name in rivals}
     order = list(rivals)
     for step in range(WARM + steps):
         losses = []
         for name in order:
             dist.barrier()
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             losses.append(rivals[name].step(Batch(source, step)))
-            taken = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
-            dist.all_reduce(taken, dist.ReduceOp.MAX)
-            seconds[name].append(taken.item())
+            wall = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
+            busy = torch.tensor(time.process_time() - processor, dtype=torch.float64)
+            dist.all_reduce(wall, dist.ReduceOp.MAX)
+            dist.all_reduce(busy)
+            if step >= WARM:
+                seconds[name].wall.append(wall.item())
+                seconds[name].processor.append(busy.item())
         order = [*order[1:], order[0]]
         apart = max(losses) - min(losses)
         assert apart <= APART * max(losses), f"step {step + 1}: losses {losses}"
-    return {name: taken[WARM:] for name, taken in seconds.items()}
+    return seconds
 
 
-def report(mesh: Mapping[str, int], sizes: Sizes, seconds: Mapping[str, list[float]]) -> None:
+def report(mesh: Mapping[str, int], sizes: Sizes, seconds: Mapping[str, Seconds]) -> None:
+    title = f"{' '.join(f'{axis}={size}' for axis, size in mesh.items())} hidden {sizes.hidden}"
+    print(f"{title:24} {'wall':9} {compared({name: taken.wall for name, taken in seconds.items()})}")
+    print(f"{'':24} {'processor':9} {compared({name: x.processor for name, x in seconds.items()})}", flush=True)
+
+
+def compared(seconds: Mapping[str, list[float]]) -> str:
+    """Medians, and the ratios of the others to the first."""
     mine, *others = seconds
-    line = f"{' '.join(f'{axis}={size}' for axis, size in mesh.items()):16} hidden {sizes.hidden:<4}"
-    line += "".join(f"  {name} {median(taken) * 1e3:.1f} ms" for name, taken in seconds.items())
+    line = "  ".join(f"{name} {median(taken) * 1e3:6.1f} ms" for name, taken in seconds.items())
     for name in others:
         ratios = [other / own for other, own in zip(seconds[name], seconds[mine], strict=True)]
         low, middle, high = quantiles(ratios, n=4)
         line += f"   {name}/{mine} {middle:.2f} ({low:.2f} to {high:.2f})"
-    print(line, flush=True)
+    return line
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
