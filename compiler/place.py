@@ -21,6 +21,9 @@ from moec.dsl.plan import Plan
 
 Item = Op | Collective
 
+EXPERTS, GROUPS = 0, 1
+"""Dims of the rows of experts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -400,11 +403,12 @@ class _Types:
         taken: set[str] = set()
         for place in sorted(range(len(self._inputs)), key=weight_first):
             value, factors = self._inputs[place], self._rule.inputs[place]
-            for factor, axes in zip(factors, value.placement.split, strict=True):
+            for dim, (factor, axes) in enumerate(zip(factors, value.placement.split, strict=True)):
                 if factor is None or factor in self.split or not axes:
                     continue
-                free = _leading(axes, taken)
-                if free and self._divides(factor, free):
+                counted = bool(value.ragged) and dim == GROUPS  # how many rows are where is data, in any order
+                free = tuple(axis for axis in axes if axis not in taken) if counted else _leading(axes, taken)
+                if free and (counted or self._divides(factor, free)):
                     self.split[factor] = free
                     taken |= set(free)
 

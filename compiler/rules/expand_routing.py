@@ -9,12 +9,10 @@ from dataclasses import replace
 import torch
 from sympy import Integer
 
-from moec.compiler.place import Placer
+from moec.compiler.place import EXPERTS, GROUPS, Placer
 from moec.compiler.placement import Axes, Move, Placement
 from moec.compiler.program import Group, Op, Ref, Routing, Value, Where, whole
 from moec.compiler.rules.rule import Rule
-
-EXPERTS, GROUPS = 0, 1
 
 _ROUTING = "moec.runtime.routing."
 
