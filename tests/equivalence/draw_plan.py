@@ -42,9 +42,9 @@ class Shape:
 @st.composite
 def plans(draw: Draw, world: int = WORLD) -> str:
     """The text of a plan of at most `world` ranks that the DSL takes."""
-    pipeline = draw(st.sampled_from([0, 1, 2, 3, 4]))
+    pipeline = draw(st.sampled_from([0, 0, 0, 1, 2, 2, 3]))
     mesh = _mesh(draw, pipeline, world)
-    sparse = draw(st.booleans())
+    sparse = draw(st.integers(0, 3)) < 3
     lines = _lines(draw, mesh, sparse)
     unused = {axis.name for axis in mesh.axes if axis.over and all(axis.name not in axes for axes in lines.values())}
     mesh = Mesh(tuple(axis for axis in mesh.axes if axis.name not in unused))
@@ -66,14 +66,15 @@ def _mesh(draw: Draw, pipeline: int, world: int) -> Mesh:
     """Axes of pairwise different sizes in any order, those of one rank apart, and perhaps a fold."""
     names = draw(
         st.lists(
-            st.sampled_from(["dp", "ep", "tp", "x", "rows"]), unique=True, min_size=draw(st.integers(0, 2)), max_size=3
+            st.sampled_from(["dp", "ep", "tp", "x", "rows"]), unique=True, min_size=draw(st.integers(1, 2)), max_size=3
         )
     )
     axes, room, left = [], world // max(pipeline, 1), [2, 3, 4, 5]
     if pipeline in left:
         left.remove(pipeline)
     for name in names:
-        size = draw(st.sampled_from([1, *(size for size in left if size <= room)] if draw(st.integers(0, 5)) else [1]))  # fmt: skip
+        fitting = [size for size in left if size <= room]
+        size = draw(st.sampled_from(fitting)) if fitting and draw(st.integers(0, 7)) < 7 else 1
         left = [other for other in left if other != size]
         room //= size
         axes.append(Axis(name, size))
@@ -110,7 +111,7 @@ def _lines(draw: Draw, mesh: Mesh, sparse: bool) -> dict[str, tuple[str, ...]]:
         free = [name for name in names if not set(mesh.atoms_of(name)) & used]
         chosen: list[str] = []
         if free and draw(st.integers(0, rare.get(dim, 1))) == 0:
-            for name in draw(st.lists(st.sampled_from(free), unique=True, max_size=2)):
+            for name in draw(st.lists(st.sampled_from(free), unique=True, min_size=1, max_size=2)):
                 if not {atom for c in chosen for atom in mesh.atoms_of(c)} & set(mesh.atoms_of(name)):
                     chosen.append(name)
         if chosen or (dim in ("kv_heads", "expert_ffn") and draw(st.booleans())):
