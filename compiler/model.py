@@ -35,6 +35,7 @@ class Model:
     inputs: tuple[Input, ...]
     patterns: tuple[tuple[str, tuple[str | None, ...]], ...]
     initial: tuple[tuple[str, str], ...]
+    padded: frozenset[str] = frozenset()  # logical dims that need not divide: what is added to them has no effect
 
     def dims_of(self, weight: str, rank: int) -> tuple[str | None, ...]:
         """Logical dims of a weight, by the first pattern that matches its name."""

@@ -1,9 +1,10 @@
 """Cuts the chain of calls into stages of balanced cost, and finds the loops in each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from moec.compiler.program import Call, Loop, Program, Stage, full_name
+from moec.compiler.unique import unique
 from moec.dsl.diagnostics import Diagnostic, PlanError
 
 
@@ -18,6 +19,8 @@ def partition_stages(program: Program) -> Program:
     count = program.plan.mesh.axis(axis).size if axis else 1
     cuts = _cuts(program, count)
     pieces = [program.calls[start:end] for start, end in zip((0, *cuts), (*cuts, len(program.calls)), strict=True)]
+    spans = _spans(pieces, program)
+    program, pieces = _set_apart(program, pieces, spans)
     stages = []
     fixed = {name for name, value in program.values.items() if not value.differentiable}
     for index, calls in enumerate(pieces):
@@ -25,7 +28,8 @@ def partition_stages(program: Program) -> Program:
         sent = _crossing(program, pieces, index + 1) if index + 1 < count else ()
         later = {name for piece in pieces[index + 1 :] for call in piece for name in call.inputs}
         stages.append(Stage(index, calls, find_loops(calls, later | {program.loss}, fixed), received, sent))
-    return replace(program, stages=tuple(stages), spans=_spans(pieces, program))
+    calls = tuple(call for piece in pieces for call in piece)
+    return replace(program, calls=calls, stages=tuple(stages), spans=spans)
 
 
 def _cuts(program: Program, count: int) -> tuple[int, ...]:
@@ -79,6 +83,27 @@ def _spans(pieces: Sequence[Sequence[Call]], program: Program) -> dict[str, tupl
                 if index not in found:
                     found.append(index)
     return {name: tuple(found) for name, found in stages.items() if len(found) > 1}
+
+
+def _set_apart(
+    program: Program, pieces: Sequence[Sequence[Call]], spans: Mapping[str, tuple[int, ...]]
+) -> tuple[Program, list[tuple[Call, ...]]]:
+    """Calls whose weights are on other stages than those of their unit's first call get a unit of their own."""
+    units = dict(program.units)
+    names: dict[tuple[str, tuple[tuple[int, ...], ...]], str] = {}
+    found: list[tuple[Call, ...]] = []
+    for piece in pieces:
+        calls: list[Call] = []
+        for call in piece:
+            unit = program.units[call.unit]
+            key = call.unit, tuple(spans.get(full_name(call.prefix, p.name), ()) for p in unit.parameters)
+            if key not in names:
+                first = all(other != call.unit for other, _ in names)
+                names[key] = call.unit if first else unique(call.unit, units)
+                units[names[key]] = replace(unit, name=names[key])
+            calls.append(replace(call, unit=names[key]))
+        found.append(tuple(calls))
+    return replace(program, units=units), found
 
 
 def find_loops(calls: Sequence[Call], read_later: set[str], fixed: set[str]) -> tuple[Loop, ...]:

@@ -279,6 +279,7 @@ class Program:
     loss: str
     patterns: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     initial: tuple[tuple[str, str], ...] = ()
+    padded: frozenset[str] = frozenset()  # logical dims that need not divide
     shared: Mapping[str, str] = field(default_factory=dict)  # weights with several names: name -> the first
     units: Mapping[str, Unit] = field(default_factory=dict)
     counter: Unit | None = None

@@ -21,7 +21,7 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
     Requires: the root graph's outputs are a loss, or its sum and its count.
     Ensures:  every operator of the root graph that matters is in one unit, or in the tables, or counts.
     """
-    root = _with_input_names(traced.root, model)
+    root = _with_handed_weights(_with_input_names(traced.root, model))
     if len(root.outputs) not in (1, 2) or root.values[root.outputs[0]].shape:
         raise _fault("E410", "the model must return a loss, a scalar, or a pair (sum, count) of scalars")
     maker = {output: op for op in root.ops for output in op.outputs}
@@ -63,6 +63,7 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
         loss=loss,
         patterns=model.patterns,
         initial=model.initial,
+        padded=model.padded,
         shared=traced.shared,
     )
 
@@ -84,6 +85,23 @@ def _with_input_names(root: Graph, model: Model) -> Graph:
         for n, v in root.values.items()
     }
     return replace(root, inputs=tuple(names.values()), ops=ops, values=values)
+
+
+def _with_handed_weights(root: Graph) -> Graph:
+    """The graph in which an element that is given a weight of the model gets a copy, which a unit before it makes."""
+    weights = {name for name, _ in root.weights}
+    copies: dict[str, str] = {}
+    values = dict(root.values)
+    ops: list[Op] = []
+    for op in root.ops:
+        for name in op.inputs if op.target == LAYER else ():
+            if name in weights and name not in copies:
+                copies[name] = unique(f"{name}_copy", values)
+                values[copies[name]] = replace(values[name], name=copies[name], kind="activation")
+                ops.append(Op("aten.clone", (Ref(name),), (), (copies[name],), op.where))
+        args = tuple(renamed(argument, copies) for argument in op.args) if op.target == LAYER else op.args
+        ops.append(replace(op, args=args))
+    return replace(root, ops=tuple(ops), values=values)
 
 
 def _behind(outputs: Sequence[str], maker: dict[str, Op]) -> set[str]:

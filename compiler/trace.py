@@ -1,8 +1,9 @@
 """Traces the model: its lists of equal modules once a kind, and what stands around them as units of its own.
 
-One forward on the meta device hashes the operators of every element of a module list; elements of one hash are one
-kind. A kind is exported once for each of the sizings, and the model itself with a single node in place of every
-element. Literals of the exports together give formulas (sizes.py).
+One forward on the meta device hashes the operators of the elements of module lists, but for those that are like one
+before them in every attribute and weight; elements of one hash are one kind. A kind is exported once for each of the
+sizings, and the model itself with a single node in place of every element. Literals of the exports together give
+formulas (sizes.py).
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import torch
 from sympy import Expr
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
@@ -50,6 +51,7 @@ def trace(model: Model) -> Traced:
     records += [_record(module, _examples(model, n + 1), alike) for n, module in enumerate(model.modules[1:])]
     if any([call.path for call in record] != [call.path for call in records[0]] for record in records):
         raise _fault("E404", "the small arguments change which modules run", "let `small` keep the number of layers")
+    _check_shared(model.modules[0], shared)
     kind_of = _name_kinds(model.modules[0], records[0])
     kinds: dict[str, Graph] = {}
     for calls in zip(*records, strict=True):
@@ -96,7 +98,8 @@ class _Hash(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _describe(self, x: Tensor) -> str:
-        return f"{self._names.get(id(x), '')}{tuple(x.shape)}{x.dtype}"
+        frozen = "" if x.requires_grad or id(x) not in self._names else "frozen"
+        return f"{self._names.get(id(x), '')}{frozen}{tuple(x.shape)}{x.dtype}"
 
 
 def _elements(module: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
@@ -118,7 +121,8 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
 
     def recorder(path: str, element: nn.Module, forward: Callable[..., object]) -> Callable[..., object]:
         def record(*args: object, **kwargs: object) -> object:
-            twin = known.get(alike.get(path, ""))
+            likeness = alike.get(path) or _likeness(element, args, kwargs)
+            twin = known.get(likeness)
             if twin is not None and twin.spec is not None:
                 calls.append(_Call(path, args, kwargs, twin.hash, twin.outputs, twin.spec))
                 return tree_unflatten(twin.outputs, twin.spec)
@@ -128,8 +132,8 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
             layout = f"{[x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor)]}{spec}"
             mode.digest.update(f"{type(element).__qualname__}{layout}".encode())
             digest = alike.get(path) or mode.digest.hexdigest()
-            known[digest] = _Call(path, args, kwargs, digest, outputs, spec)
-            calls.append(known[digest])
+            known[likeness] = _Call(path, args, kwargs, digest, outputs, spec)
+            calls.append(known[likeness])
             return result
 
         return record
@@ -142,6 +146,32 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
         except Exception as error:
             raise _untraceable(error) from error
     return calls
+
+
+def _likeness(element: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+    """What an element and its call are made of: equal for two only if their operators are; what is unknown differs."""
+    leaves, spec = tree_flatten((args, kwargs))
+    seen: dict[int, int] = {}  # tensors that are one are one in both
+    parts: list[object] = [spec, *(_shown(leaf, seen) for leaf in leaves)]
+    for name, module in element.named_modules(remove_duplicate=False):
+        own = {key: value for key, value in vars(module).items() if key not in ("_modules", "forward")}
+        parts += [name, type(module), *(f"{key}={_shown(value, seen)}" for key, value in sorted(own.items()))]
+    return repr(parts)
+
+
+def _shown(value: object, seen: dict[int, int]) -> str:
+    match value:
+        case Tensor():
+            number = seen.setdefault(id(value), len(seen))
+            return f"{type(value).__name__}{number}{tuple(value.shape)}{value.dtype}{value.requires_grad}"
+        case dict():
+            return f"{{{', '.join(f'{key}: {_shown(item, seen)}' for key, item in value.items())}}}"
+        case tuple() | list() | set():
+            return f"{type(value).__name__}({', '.join(_shown(item, seen) for item in value)})"
+        case int() | float() | str() | None | torch.dtype() | torch.device():
+            return repr(value)
+        case _:
+            return f"{type(value).__name__} {id(value)}"
 
 
 class _forward_as(AbstractContextManager[None]):
@@ -184,6 +214,16 @@ def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
     return {call.path: names[call.path.rpartition(".")[0], call.hash] for call in calls}
 
 
+def _check_shared(module: nn.Module, shared: Mapping[str, str]) -> None:
+    """Raise PlanError where an element has a weight of what is outside of it."""
+    for path, _ in _elements(module):
+        for name, first in shared.items():
+            if name.startswith(f"{path}.") and not first.startswith(f"{path}."):
+                raise _fault(
+                    "E408", f"`{name}` is the same weight as `{first}`, in another layer", "give each layer its own"
+                )
+
+
 def _singular(name: str) -> str:
     return name[:-1] if name.endswith("s") and len(name) > 2 else name
 
@@ -205,38 +245,50 @@ def _layer_shapes(inputs: list[Tensor], path: str, call: int) -> list[Tensor]:
     return [inputs[0].new_empty(x.shape, dtype=x.dtype) for x in _SHAPES[call]]
 
 
+class _Stub(nn.Module):
+    """Stands for an element: one operator, and no weights that an export would have to carry. Attributes are its."""
+
+    def __init__(self, element: nn.Module, path: str, calls: Sequence[tuple[int, "_Call"]]) -> None:
+        super().__init__()
+        self.__dict__["_element"] = element
+        self._path, self._waiting, self._turn = path, calls, 0
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        number, call = self._waiting[self._turn % len(self._waiting)]
+        self._turn += 1
+        tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        results = iter(torch.ops.moec_trace.layer(tensors, self._path, number))
+        assert call.spec is not None
+        return tree_unflatten([next(results) if isinstance(x, Tensor) else x for x in call.outputs], call.spec)
+
+    def __getattr__(self, name: str):  # what the model asks of its element
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return self.__dict__["_element"].__getattribute__(name)
+
+
 class _stubs(AbstractContextManager[None]):
     """Every element of a module list is one operator."""
 
     def __init__(self, module: nn.Module, calls: Sequence[_Call]) -> None:
-        self._module, self._calls, self._stack = module, calls, ExitStack()
+        self._module, self._calls = module, calls
+        self._elements = _elements(module)
 
     def __enter__(self) -> None:
         _SHAPES[:] = [[x for x in call.outputs if isinstance(x, Tensor)] for call in self._calls]
-        waiting = {
-            path: [n for n, call in enumerate(self._calls) if call.path == path] for path, _ in _elements(self._module)
-        }
-        for path, element in _elements(self._module):
-            self._stack.enter_context(_forward_as(element, self._stub(path, waiting[path])))
-
-    def _stub(self, path: str, numbers: list[int]) -> Callable[..., object]:
-        turn = 0
-
-        def stub(*args: object, **kwargs: object) -> object:
-            nonlocal turn
-            number = numbers[turn % len(numbers)]
-            turn += 1
-            call = self._calls[number]
-            tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-            results = iter(torch.ops.moec_trace.layer(tensors, path, number))
-            assert call.spec is not None
-            return tree_unflatten([next(results) if isinstance(x, Tensor) else x for x in call.outputs], call.spec)
-
-        return stub
+        for path, element in self._elements:
+            waiting = [(number, call) for number, call in enumerate(self._calls) if call.path == path]
+            self._put(path, _Stub(element, path, waiting))
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        for path, element in self._elements:
+            self._put(path, element)
         _SHAPES.clear()
+
+    def _put(self, path: str, module: nn.Module) -> None:
+        parent, _, name = path.rpartition(".")
+        self._module.get_submodule(parent).add_module(name, module)
 
 
 def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ExportedProgram:
@@ -331,7 +383,7 @@ class _Merger:
             tuple(inputs), tuple((v, n) for v, n in weights.items() if v in used), tuple(ops), results, self.values
         )
 
-    def _placeholder(self, nodes: tuple[Node, ...], spec, inputs: list[str], weights: dict[str, str]) -> None:
+    def _placeholder(self, nodes: tuple[Node, ...], spec: InputSpec, inputs: list[str], weights: dict[str, str]) -> None:
         name = nodes[0].name
         if "val" not in nodes[0].meta or not isinstance(nodes[0].meta["val"], Tensor):
             return
@@ -349,7 +401,7 @@ class _Merger:
                     self.renames[name] = twin
                     return
                 weights[name] = own
-                kind: Kind = "weight" if spec.kind is InputKind.PARAMETER else "buffer"
+                kind: Kind = "weight" if self._is_trained(spec) else "buffer"
                 self._add(nodes, name, kind, spec.target)
             case InputKind.USER_INPUT:
                 inputs.append(name)
@@ -357,15 +409,22 @@ class _Merger:
             case _:
                 raise _fault("E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer")
 
+    def _is_trained(self, spec: InputSpec) -> bool:
+        """Is it a parameter, and one that is not frozen?"""
+        return spec.kind is InputKind.PARAMETER and self.export.state_dict[str(spec.target)].requires_grad
+
     def _operator(self, nodes: tuple[Node, ...]) -> Op | None:
         first = nodes[0]
         target = str(first.target).removesuffix(".default")
         if "getitem" in target and isinstance(first.args[0], Node) and first.args[0].name in self.outputs:
             self.renames[first.name] = self.outputs[first.args[0].name][int(str(first.args[1]))]
             return None
-        if target in ("aten.alias", "aten.lift_fresh_copy", "aten.contiguous", "aten.clone") and not first.kwargs:
-            self.renames[first.name] = self._name(first.args[0])
+        same = _same_as(first, target)
+        if same is not None:
+            self._stands_for(first, same)
             return None
+        if target in RANDOM:
+            raise self._random(first, target)
         names = _argument_names(first)
         args = tuple(
             self._argument(pair, names[place] if place < len(names) else "size")
@@ -386,8 +445,23 @@ class _Merger:
         else:
             outputs = (first.name,)
             self._add(nodes, first.name, "activation", "")
+        if target in _OF_NOTHING:
+            target, args, kwargs = _OF_NOTHING[target], args[1:], _with_dtype(kwargs, self.values[outputs[0]].dtype)
         target = LAYER if target == "moec_trace.layer" else target
         return Op(target, args, kwargs, outputs, self._where(first))
+
+    def _stands_for(self, node: Node, same: tuple[Node, ...]) -> None:
+        """The results of a node are other values."""
+        if isinstance(node.meta["val"], Tensor):
+            self.renames[node.name] = self._name(same[0])
+        else:
+            self.outputs[node.name] = tuple(self._name(given) for given in same)
+
+    def _random(self, node: Node, target: str) -> PlanError:
+        where = self._where(node)
+        place = f"{where.file}:{where.line}: {where.code}" if where.file else f"in `{where.path}`"
+        help = "take it out, or set its probability to 0: what is random would differ from mesh to mesh"
+        return _fault("E413", f"the model draws random numbers in its forward, with `{target}`", place, help)
 
     def _argument(self, values: tuple[object, ...], name: str) -> Argument:
         first = values[0]
@@ -460,6 +534,38 @@ class _Merger:
     def _set_hint(self, name: str, hint: str) -> None:
         if hint.isidentifier():
             self.values[name] = replace(self.values[name], hint=hint)
+
+
+RANDOM = frozenset(
+    f"aten.{name}"
+    for name in (
+        "alpha_dropout bernoulli bernoulli.p dropout feature_dropout multinomial native_dropout normal_functional poisson "
+        "rand rand_like randint randint.low randint_like randn randn_like randperm rrelu"
+    ).split()
+)
+
+_OF_NOTHING = {f"aten.new_{name}": f"aten.{name}" for name in ("zeros", "ones", "full")}
+"""Operators that read nothing of a tensor but its type."""
+
+
+def _with_dtype(kwargs: tuple[tuple[str, Argument], ...], dtype: torch.dtype) -> tuple[tuple[str, Argument], ...]:
+    return (*((key, value) for key, value in kwargs if key != "dtype"), ("dtype", dtype))
+
+
+def _same_as(node: Node, target: str) -> tuple[Node, ...] | None:
+    """The values that a node merely gives another name; None if it makes something."""
+    first = node.args[0] if node.args else None
+    if target in ("aten.alias", "aten.lift_fresh_copy", "aten.contiguous", "aten.clone"):
+        same = not node.kwargs
+    elif target in ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout"):
+        same = not node.args[1] or not node.args[2]
+    elif target == "aten.broadcast_tensors" and isinstance(first, list | tuple):
+        given = tuple(tensor for tensor in first if isinstance(tensor, Node))
+        shapes = {tuple(tensor.meta["val"].shape) for tensor in given}
+        return given if len(shapes) == 1 else None
+    else:
+        return None
+    return (first,) if same and isinstance(first, Node) else None
 
 
 def _argument_names(node: Node) -> tuple[str, ...]:

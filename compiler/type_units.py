@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from sympy import Expr
+
 from moec.compiler.add_backward import add_backward
 from moec.compiler.cut_regions import cut_regions
 from moec.compiler.place import Placed, place
 from moec.compiler.placement import Axes, Placement
 from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name
 from moec.compiler.unique import unique
+from moec.dsl.diagnostics import Diagnostic, PlanError
 
 TypeKey = tuple[str, tuple[tuple[Placement, bool, tuple[str | None, ...]], ...], tuple[tuple[str, Axes], ...]]
 
@@ -25,6 +28,7 @@ def type_units(program: Program) -> Program:
     while True:
         typed = _Typing(program, shared)
         typed.run()
+        typed.check_splits()
         summed = typed.summed_by_weight()
         uneven = {name: _union(sets) for name, sets in summed.items() if len(set(sets)) > 1}
         if all(set(axes) <= set(shared.get(name, ())) for name, axes in uneven.items()):
@@ -53,6 +57,33 @@ class _Typing:
             self.values[name] = self._input(self.values[name], given.dims)
         for call in self.program.calls:
             self._type(call)
+
+    def check_splits(self) -> None:
+        """Raise PlanError for weights whose dims do not divide over their axes, in the plan or in its small sizes."""
+        faults: dict[str, Diagnostic] = {}
+        for call in self.calls:
+            unit = self.units[call.unit]
+            for parameter in unit.parameters:
+                value = unit.values[parameter.value]
+                for size, axes, dim in zip(value.shape, value.placement.split, value.dims, strict=True):
+                    fault = self._uneven(size, axes, dim, full_name(call.prefix, parameter.name))
+                    if fault is not None:
+                        faults.setdefault(fault.headline, fault)
+        if faults:
+            raise PlanError(faults.values())
+
+    def _uneven(self, size: Expr, axes: Axes, dim: str | None, weight: str) -> Diagnostic | None:
+        plan, parts = self.program.plan, self.program.plan.mesh.size(axes)
+        for sizing, whose in ((0, ""), (1, " of the small arguments")):
+            number = int(self.program.sizes.value(size, sizing))
+            if number % parts and dim not in self.program.padded:
+                label = plan.label(f"shard.{dim}")
+                divisors = [str(n) for n in range(2, min(number, 65)) if number % n == 0]
+                help = f"sizes that divide {number}: {', '.join(divisors) or 'none'}"
+                headline = f"`{dim}`{whose} cannot be split evenly over {plan.mesh.name(axes)}"
+                where = f"{weight} has {number}, and {number} % {parts} = {number % parts}"
+                return Diagnostic("E412", headline, (label,) if label else (), (where, help))
+        return None
 
     def summed_by_weight(self) -> dict[str, list[Axes]]:
         found: dict[str, list[Axes]] = {}

@@ -46,7 +46,20 @@ CODES = {
     "E304": "the router would learn nothing",
     "E305": "an imported name that is not `package.module:name`",
     "E306": "an input of an imported model is not usable",
-    # E4xx: what only a trace of the model shows (the compiler's).
+    # What only a trace of the model shows.
+    "E401": "a model's class cannot be imported",
+    "E402": "a model cannot be constructed",
+    "E403": "a model cannot be traced",
+    "E404": "the small arguments change the structure of the model",
+    "E405": "a layer runs twice, each time differently",
+    "E406": "the model writes its buffers",
+    "E407": "the trace holds what cannot be placed",
+    "E408": "layers share a weight",
+    "E409": "an operator without a rule",
+    "E410": "the model returns no loss",
+    "E411": "there are too few layers for the stages",
+    "E412": "a dim of a weight cannot be split evenly",
+    "E413": "the model draws random numbers",
     # Folders.
     "E501": "the output folder is no folder",
     "E502": "the output folder cannot be written",

@@ -25,7 +25,14 @@ def describe(plan: Plan, model: Decoder) -> Model:
     below = tuple(sizes["vocab"] for sizes in sizings)
     inputs = tuple(Input(name, name, ("batch", "seq"), shapes, below) for name in ("tokens", "labels"))
     patterns = (*((p.pattern, p.dims) for p in plan.patterns), *decoder.DIMS)
-    return Model(tuple(_decoder(model, sizes) for sizes in sizings), sizings, inputs, patterns, decoder.INITIAL)
+    return Model(
+        tuple(_decoder(model, sizes) for sizes in sizings),
+        sizings,
+        inputs,
+        patterns,
+        decoder.INITIAL,
+        frozenset({"vocab"}),
+    )
 
 
 _ODD = {
