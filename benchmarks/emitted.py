@@ -1,4 +1,4 @@
-"""The emitted program as a contestant: the plan of a model and a mesh, compiled, and its steps beside those of others."""
+"""The emitted program as a contestant: the plan of a model and a mesh, compiled; its steps beside those of others."""
 
 import importlib
 import subprocess
