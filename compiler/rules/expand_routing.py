@@ -127,7 +127,8 @@ def coerce_rows(placer: Placer, value: Value, target: Placement, where: Where) -
     known = placer.known_version(value.name, target)
     if known is not None:
         return known
-    if value.placement.split[EXPERTS] and not target.split[EXPERTS]:
+    owned, back = value.placement.split[EXPERTS], set(target.split[GROUPS]) - set(value.placement.split[GROUPS])
+    if not target.split[EXPERTS] and (owned or back):
         made = _home(placer, value, where)
     else:
         made = _out(placer, value, target, where)
