@@ -21,8 +21,8 @@ from moec.dsl.plan import Plan
 
 Item = Op | Collective
 
-EXPERTS, GROUPS = 0, 1
-"""Dims of the rows of experts."""
+ROWS = 1
+"""Dim of a ragged value that its rows lie along: how many are where is data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +172,12 @@ class Placer:
 
     def _name_dims(self, name: str, dims: tuple[str | None, ...]) -> None:
         """Dims of an operand that have no name yet are called as the operator's other operands call them."""
-        value = self.values[name]
-        if None in value.dims and value.kind == "activation":
-            known = tuple(dim or other for dim, other in zip(value.dims, dims, strict=True))
-            self.values[name] = replace(value, dims=known)
+        origin = self.origin(name)
+        for version in {name, *(made for (of, _), made in self._versions.items() if of == origin)}:
+            value = self.values[version]
+            if None in value.dims and value.kind == "activation" and len(value.dims) == len(dims):
+                known = tuple(dim or other for dim, other in zip(value.dims, dims, strict=True))
+                self.values[version] = replace(value, dims=known)
 
     def append(self, op: Op, outputs: Sequence[Value]) -> None:
         """Add an operator whose inputs and outputs are typed already."""
@@ -406,7 +408,7 @@ class _Types:
             for dim, (factor, axes) in enumerate(zip(factors, value.placement.split, strict=True)):
                 if factor is None or factor in self.split or not axes:
                     continue
-                counted = bool(value.ragged) and dim == GROUPS  # how many rows are where is data, in any order
+                counted = bool(value.ragged) and dim == ROWS  # how many rows are where is data, in any order
                 free = tuple(axis for axis in axes if axis not in taken) if counted else _leading(axes, taken)
                 if free and (counted or self._divides(factor, free)):
                     self.split[factor] = free

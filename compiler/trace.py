@@ -383,12 +383,15 @@ class _Merger:
             tuple(inputs), tuple((v, n) for v, n in weights.items() if v in used), tuple(ops), results, self.values
         )
 
-    def _placeholder(self, nodes: tuple[Node, ...], spec: InputSpec, inputs: list[str], weights: dict[str, str]) -> None:
+    def _placeholder(
+        self, nodes: tuple[Node, ...], spec: InputSpec, inputs: list[str], weights: dict[str, str]
+    ) -> None:
         name = nodes[0].name
         if "val" not in nodes[0].meta or not isinstance(nodes[0].meta["val"], Tensor):
             return
         match spec.kind:
             case InputKind.PARAMETER | InputKind.BUFFER:
+                assert spec.target is not None, "a parameter has a name"
                 target = self.shared.get(f"{self.prefix}.{spec.target}" if self.prefix else spec.target, "")
                 below = f"{self.prefix}." if self.prefix else ""
                 if target and not target.startswith(below):

@@ -167,6 +167,11 @@ def _cast(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     return Text(f"{writer.first(op, values)}.to({dtype_text(dtype)})")
 
 
+def _linear(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    writer.imports.setdefault("moec.runtime", set()).add("linear")
+    return writer.call("linear", op, values)
+
+
 def _embedding(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     table, tokens = (writer.argument(arg, values) for arg in op.args[:2])
     return Text(f"F.embedding({tokens}, {table})")
@@ -202,12 +207,12 @@ def _loss(name: str, reduction: int) -> Write:
     return write
 
 
-def _attention(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+def _scaled_product(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     names = ("attn_mask", "dropout_p", "is_causal")
     texts = [writer.argument(arg, values) for arg in op.args[:3]]
     given = [(name, arg) for name, arg in zip(names, op.args[3:], strict=False) if arg not in (None, 0.0, False)]
     texts += [f"{name}={writer.argument(arg, values)}" for name, arg in (*given, *op.kwargs)]
-    return Text(f"F.scaled_dot_product_attention({', '.join(texts)})")
+    return Text(f"F.scaled_dot_product_scaled_product({', '.join(texts)})")
 
 
 def _power(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
@@ -258,12 +263,13 @@ _OPERATORS: dict[str, Write] = {
     "expand": _sized("expand"),
     "flatten.using_ints": _sized("reshape"),
     "unflatten.int": _sized("reshape"),
+    "linear": _linear,
     "embedding": _embedding,
     "slice.Tensor": _slice,
     "cross_entropy_loss": _loss("cross_entropy", 3),
     "mse_loss": _loss("mse_loss", 2),
     "l1_loss": _loss("l1_loss", 2),
-    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_scaled_product": _scaled_product,
     "where.self": _where,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
@@ -291,7 +297,7 @@ _METHODS = frozenset(
 
 _FUNCTIONAL = frozenset(
     (
-        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
+        "rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
         "glu avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d binary_cross_entropy_with_logits"
     ).split()

@@ -28,7 +28,7 @@ from moec.compiler.rules import MODULES
 
 RUNTIME = "moec.runtime"
 MOVES = get_args(Kind)
-RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", *MODULES, *MOVES)
+RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", "linear", *MODULES, *MOVES)
 
 
 @dataclass(frozen=True, slots=True)

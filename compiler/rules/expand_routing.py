@@ -9,10 +9,13 @@ from dataclasses import replace
 import torch
 from sympy import Integer
 
-from moec.compiler.place import EXPERTS, GROUPS, Placer
+from moec.compiler.place import ROWS, Placer
 from moec.compiler.placement import Axes, Move, Placement
 from moec.compiler.program import Group, Op, Ref, Routing, Value, Where, whole
 from moec.compiler.rules.rule import Rule
+
+EXPERTS, GROUPS = 0, ROWS
+"""Dims of the rows of experts."""
 
 _ROUTING = "moec.runtime.routing."
 
