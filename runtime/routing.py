@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moec.runtime.collectives import coordinate, group_size
+from moec.runtime.placed_rows import fetch_rows, put_rows
+from moec.runtime.products import batched_linear
 
 PER_SEQUENCE, PER_MICROBATCH = "per_sequence", "per_microbatch"
 
@@ -38,8 +40,9 @@ def route(
     if torch.compiler.is_exporting():
         return torch.ops.moec.route(logits, top_k, capacity, group, softmax_first)
     prob, expert = choose(logits, top_k, softmax_first)
-    counts = tally(expert, logits.shape[-1])
-    return drop(prob, expert, earlier_rows(counts[None], group, 0, 1), group, _room(expert, capacity, group))
+    experts = logits.shape[-1]
+    before = None if group == PER_SEQUENCE else earlier_rows(tally(expert, experts)[None], group, 0, 1)
+    return _numbered(prob, expert, experts, before, _room(expert, capacity, group))
 
 
 def dispatch(
@@ -51,17 +54,15 @@ def dispatch(
     room = _room(expert, capacity, group)
     groups = x.shape[0] if group == PER_SEQUENCE else 1
     slot = _slots(expert, place, experts, room, group)
-    rows = x.new_zeros(experts * groups * room + 1, x.shape[-1])
-    for choice in slot.flatten(0, 1).unbind(-1):
-        rows = rows.index_copy(0, choice, x.flatten(0, 1))
-    return rows[:-1].view(experts, groups, room, x.shape[-1])
+    rows = put_rows(x.flatten(0, 1), slot.flatten(0, 1), experts * groups * room)
+    return rows.view(experts, groups, room, x.shape[-1])
 
 
 def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
     """One matrix per expert. rows [E, G, C, K], weight [E, N, K] -> [E, G, C, N]."""
     if torch.compiler.is_exporting():
         return torch.ops.moec.grouped_linear(rows, weight)
-    return torch.bmm(rows.flatten(1, 2), weight.transpose(1, 2)).unflatten(1, rows.shape[1:3])
+    return batched_linear(rows.flatten(1, 2), weight).unflatten(1, rows.shape[1:3])
 
 
 def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: str = PER_SEQUENCE) -> Tensor:
@@ -73,12 +74,8 @@ def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: st
         return torch.ops.moec.collect(rows, prob, expert, place, group)
     experts, _, room, _ = rows.shape
     slot = _slots(expert, place, experts, room, group)
-    table = rows.flatten(0, 2)
-    home = torch.zeros((), dtype=rows.dtype, device=rows.device)
-    for weight, choice in zip(prob.unbind(-1), slot.clamp(max=len(table) - 1).unbind(-1), strict=True):
-        found = table.index_select(0, choice.flatten()).unflatten(0, choice.shape)
-        home = home + weight.to(rows.dtype).unsqueeze(-1) * found
-    return home
+    home = fetch_rows(rows.flatten(0, 2), prob.flatten(0, 1), slot.flatten(0, 1))
+    return home.unflatten(0, prob.shape[:2])
 
 
 # ---- The parts of `route`, which a group that spans shards needs one by one.
@@ -86,6 +83,9 @@ def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: st
 
 def choose(logits: Tensor, top_k: int, softmax_first: bool = True) -> tuple[Tensor, Tensor]:
     """Best experts of every token, stably: logits [B, S, E] -> prob [B, S, K], expert [B, S, K]."""
+    if softmax_first and top_k == 1:
+        best = logits.softmax(-1).max(dim=-1, keepdim=True)  # of equal ones the first, as a stable sort would have it
+        return best.values, best.indices
     if softmax_first:
         scores, expert = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
         return scores[..., :top_k], expert[..., :top_k]
@@ -130,9 +130,18 @@ def drop(
 
     prob, expert [B, S, K], before [B, E] -> prob, expert, place [B, S, K].
     """
-    taken = F.one_hot(expert.flatten(1), before.shape[-1])
-    running = taken.cumsum(1) - taken + before.unsqueeze(1)
-    place = (running * taken).sum(-1).view_as(expert)
+    return _numbered(prob, expert, before.shape[-1], before, capacity)
+
+
+def _numbered(
+    prob: Tensor, expert: Tensor, experts: int, before: Tensor | None, capacity: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    flat = expert.flatten(1)
+    running = F.one_hot(flat, experts).cumsum(1)
+    place = running.gather(2, flat.unsqueeze(-1)).squeeze(-1) - 1
+    if before is not None:
+        place += before.gather(1, flat)
+    place = place.view_as(expert)
     if capacity is None:
         return prob, expert, place
     kept = place < capacity
