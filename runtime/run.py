@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moec.runtime.collectives import Pending, all_reduce_start, wait
 from moec.runtime.communicator import WORLD, Slot, current
-from moec.runtime.data import Source
+from moec.runtime.data import Sample, Source
 from moec.runtime.job import Job
 from moec.runtime.optimizer import AdamW
 from moec.runtime.place import Axes, place_of
@@ -71,7 +71,7 @@ class Run:
         if i not in self._inputs:
             if self.job.loss == "mean":
                 self._inputs.clear()  # those of a sum are read twice: first they are counted
-            self._inputs[i] = {name: self._input(name, i) for name in self._splits}
+            self._inputs[i] = self._read(i)
         return self._inputs[i]
 
     def count_valid(self, counts: Sequence[Tensor], same: str = "") -> None:
@@ -139,17 +139,23 @@ class Run:
         self._valid = self._divisor = None
         self.step += 1
 
-    def _input(self, name: str, i: int) -> Tensor:
-        """Read only the samples that are this rank's; the first dim is the batch."""
-        samples, *dims = self._splits[name]
+    def _read(self, i: int) -> dict[str, Tensor]:
+        """Read only the samples that are this rank's, each once; the first dim is the batch."""
         size = self.job.batch // self.job.accumulate
-        part = self.place.part(size, samples)
         first = self.step * self.job.batch + i * size
-        key = name.partition("@")[0]  # what comes after it tells apart two ways to split one input
-        whole = torch.stack([self._source.sample(first + n)[key] for n in range(part.start, part.stop)])
-        where = [self.place.part(n, axes) for n, axes in zip(whole.shape[1:], dims, strict=True)]
-        x = whole[(slice(None), *where)].contiguous()
-        return x.to(self.device, self.job.training.dtype if x.is_floating_point() else None)
+        samples: dict[int, Sample] = {}
+        inputs = {}
+        for name, (batch, *dims) in self._splits.items():
+            part = self.place.part(size, batch)
+            key = name.partition("@")[0]  # what comes after it tells apart two ways to split one input
+            for n in range(part.start, part.stop):
+                if n not in samples:
+                    samples[n] = self._source.sample(first + n)
+            whole = torch.stack([samples[n][key] for n in range(part.start, part.stop)])
+            where = [self.place.part(n, axes) for n, axes in zip(whole.shape[1:], dims, strict=True)]
+            x = whole[(slice(None), *where)].contiguous()
+            inputs[name] = x.to(self.device, self.job.training.dtype if x.is_floating_point() else None)
+        return inputs
 
     def _total(self) -> StepResult:
         """Loss and norm of all ranks together; all of it is finite on every rank."""

@@ -86,14 +86,10 @@ class Tape:
                 f"region `{_name(region)}` has {len(outputs)} results that carry a gradient, "
                 f"but {len(gradients)} gradients were given"
             )
-        found = _gradients(outputs, gradients, (*inputs, *weights))
-        count = len(inputs)
-        for weight, gradient in zip(weights, found[count:], strict=True):
-            if gradient is not None:
-                accumulate(weight, gradient)
-        if count == 1:
+        found = _gradients(outputs, gradients, inputs, weights)
+        if len(inputs) == 1:
             return torch.zeros_like(inputs[0]) if found[0] is None else found[0]
-        pairs = zip(inputs, found, strict=False)
+        pairs = zip(inputs, found, strict=True)
         return tuple([torch.zeros_like(x) if gradient is None else gradient for x, gradient in pairs]) or None
 
     def keep(self, *values: object) -> None:
@@ -119,15 +115,24 @@ def accumulate(weight: Tensor, gradient: Tensor) -> None:
 
 
 def _gradients(
-    outputs: Sequence[GradientEdge], gradients: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
+    outputs: Sequence[GradientEdge],
+    gradients: tuple[Tensor | None, ...],
+    inputs: Sequence[Tensor],
+    weights: Sequence[Parameter],
 ) -> Sequence[Tensor | None]:
-    """As torch.autograd.grad gives them: they are not copied into leaves' own."""
+    """Gradients of the inputs; those of the weights are added to theirs, each while it is in the cache.
+
+    Without weights they are taken as torch.autograd.grad does, which does not copy one that several inputs share.
+    """
     if not all([gradient is not None for gradient in gradients]):
         given = [(edge, gradient) for edge, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
         outputs, gradients = [edge for edge, _ in given], tuple([gradient for _, gradient in given])
-    if not outputs or not inputs:
+    if not outputs or not (inputs or weights):
         return [None] * len(inputs)
-    return _run_backward(tuple(outputs), gradients, False, False, inputs, allow_unreachable=True, accumulate_grad=False)
+    leaves = (*inputs, *weights)
+    add = bool(weights)
+    found = _run_backward(tuple(outputs), gradients, False, False, leaves, allow_unreachable=True, accumulate_grad=add)
+    return [x.grad for x in inputs] if add else found
 
 
 def _edge(x: Tensor) -> GradientEdge:
