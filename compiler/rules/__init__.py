@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from moec.compiler.rules import products, reductions, shapes
-from moec.compiler.rules.elementwise import LINEAR, NONLINEAR, elementwise, linear_division
+from moec.compiler.rules.elementwise import LINEAR, NONLINEAR, broadcast, elementwise, linear_division
 from moec.compiler.rules.rule import Rule, Seen, read_rule
 
 RuleOf = Callable[[Seen], Rule]
@@ -17,6 +17,7 @@ RULES: dict[str, RuleOf] = {
     **{f"aten.{name}": elementwise("") for name in NONLINEAR},
     **{f"aten.{name}": elementwise(linear) for name, linear in LINEAR.items()},
     "aten.div.Tensor": linear_division,
+    "aten.broadcast_tensors": broadcast,
     **{target: products.by_text(target) for target in products.TEXTS},
     "aten.einsum": products.einsum,
     "aten.matmul": products.matmul,

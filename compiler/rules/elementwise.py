@@ -126,3 +126,12 @@ def linear_division(seen: Seen) -> Rule:
     """x / y is linear in x, for a y that every rank has."""
     rule = elementwise("")(seen)
     return Rule(rule.inputs, rule.outputs, ((0, 1),) if len(seen.inputs) > 1 else ((0,),))
+
+
+def broadcast(seen: Seen) -> Rule:
+    """Every output is one input, repeated to the shape that all have."""
+    first = Seen(seen.op, seen.inputs, seen.outputs[:1], seen.sizes)
+    rule = elementwise("")(first)
+    shared = tuple(factor if all(factor in factors for factors in rule.inputs) else None for factor in rule.outputs[0])
+    given = tuple(tuple(factor if factor in shared else None for factor in factors) for factors in rule.inputs)
+    return Rule(given, (shared,) * len(seen.outputs))

@@ -134,6 +134,18 @@ def mean_loss(place: int) -> Expansion:
     return expand
 
 
+def new_filled(fill: float | None) -> Expansion:
+    """A new tensor of a given shape, for which another is the pattern: of that nothing but its dtype is needed."""
+
+    def expand(placer: Placer, op: Op) -> bool:
+        value = placer.graph.values[op.outputs[0]]
+        made = op.args[2] if fill is None else fill
+        placer.by_rule(Op("aten.full", (value.shape, made), (("dtype", value.dtype),), op.outputs, op.where))
+        return True
+
+    return expand
+
+
 def _divide(placer: Placer, op: Op, total: str, count: Expr) -> None:
     division = Op("aten.div.Tensor", (Ref(total), count), (), op.outputs, op.where)
     rank = len(placer.values[total].shape)
@@ -186,6 +198,9 @@ EXPANSIONS: dict[str, Expansion] = {
     "aten.mse_loss": mean_loss(2),
     "aten.l1_loss": mean_loss(2),
     "aten.scaled_dot_product_attention": attention,
+    "aten.new_zeros": new_filled(0.0),
+    "aten.new_ones": new_filled(1.0),
+    "aten.new_full": new_filled(None),
     "moec.route": route,
     "moec.dispatch": dispatch,
     "moec.grouped_linear": grouped_linear,

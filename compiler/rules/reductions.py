@@ -17,10 +17,9 @@ def _reduced(seen: Seen, contract: bool) -> Rule:
     rank = len(seen.inputs[0].shape)
     dims = seen.dims(1, "dim", rank)
     names = tuple(f"d{dim}" for dim in range(rank))
-    keep = seen.argument(2, "keepdim", False) is True
+    keep = len(seen.outputs[0].shape) == rank
     given: Factors = tuple(name if contract or dim not in dims else None for dim, name in enumerate(names))
     made: Factors = tuple(None if dim in dims else name for dim, name in enumerate(names) if keep or dim not in dims)
-    made = made if len(made) == len(seen.outputs[0].shape) else ()
     return Rule((given,), (made,) * len(seen.outputs), ((0,),) if contract else ())
 
 
