@@ -10,11 +10,11 @@ import torch
 from sympy import Integer
 
 from moec.compiler.place import ROWS, Placer
-from moec.compiler.placement import Axes, Move, Placement
+from moec.compiler.placement import Axes, Move, Placement, moves_between
 from moec.compiler.program import Group, Op, Ref, Routing, Value, Where, whole
 from moec.compiler.rules.rule import Rule
 
-EXPERTS, GROUPS = 0, ROWS
+EXPERTS, GROUPS, HIDDEN = 0, ROWS, 3
 """Dims of the rows of experts."""
 
 _ROUTING = "moec.runtime.routing."
@@ -105,9 +105,8 @@ def collect(placer: Placer, op: Op) -> bool:
     if not rows.ragged:
         return False
     samples, positions, _ = expert.placement.split
-    hidden = rows.placement.split[3]
-    home = Placement(((), (*samples, *positions), (), hidden), rows.placement.partial, rows.placement.replicated)
-    source = placer.values[placer.coerce(rows.name, home, op.where)]
+    source = _home(placer, rows, op.where)
+    hidden = source.placement.split[HIDDEN]
     differently = {*source.placement.partial, *source.placement.replicated, *hidden}
     weights = Placement((samples, positions, ()), replicated=tuple(differently))
     prob_name = placer.coerce(prob.name, weights, op.where)
@@ -126,17 +125,12 @@ def collect(placer: Placer, op: Op) -> bool:
 
 
 def coerce_rows(placer: Placer, value: Value, target: Placement, where: Where) -> str:
-    """Ragged rows under another type: to their experts' ranks, or home the way they came."""
+    """Ragged rows under another type: at their experts' ranks, or gathered, with the last dim as it should be."""
     known = placer.known_version(value.name, target)
-    if known is not None:
-        return known
-    owned, back = value.placement.split[EXPERTS], set(target.split[GROUPS]) - set(value.placement.split[GROUPS])
-    if not target.split[EXPERTS] and (owned or back):
-        made = _home(placer, value, where)
-    else:
-        made = _out(placer, value, target, where)
-    placer.version(value.name, target, made.name)
-    return made.name
+    if known is None:
+        known = _out(placer, value, target, where).name
+        placer.version(value.name, target, known)
+    return known
 
 
 def _out(placer: Placer, value: Value, target: Placement, where: Where) -> Value:
@@ -149,7 +143,24 @@ def _out(placer: Placer, value: Value, target: Placement, where: Where) -> Value
         now = _send(placer, now, run, where) if sends else _own(placer, now, run, where)
         owners = owners[len(run) :]
     rest = tuple(axis for axis in now.placement.split[GROUPS] if axis not in target.split[GROUPS])
-    return _gather(placer, now, rest, where) if rest else now
+    now = _gather(placer, now, rest, where) if rest else now
+    left = target.replicated if value.differentiable else _without(now.placement.replicated, target.split[HIDDEN])
+    split = (*now.placement.split[:HIDDEN], target.split[HIDDEN])
+    return _turned(placer, now, Placement(split, target.partial, left), where)
+
+
+def _turned(placer: Placer, value: Value, target: Placement, where: Where) -> Value:
+    """Rows under another type over axes whose ranks have the same rows: their last dim is like any other."""
+    now = value
+    for move in moves_between(value.placement, target):
+        made = replace(now, name=placer.new_name(value.name), placement=move.after, kind="activation")
+        placer.add_collective(replace(move, dim=-1) if move.dim == HIDDEN else move, now, made, where)
+        now = made
+    return now
+
+
+def _without(axes: Axes, gone: Axes) -> Axes:
+    return tuple(axis for axis in axes if axis not in gone)
 
 
 def _shared(placer: Placer, value: Value, target: Placement, where: Where) -> Value:
@@ -227,6 +238,8 @@ def _home(placer: Placer, value: Value, where: Where) -> Value:
     now = value
     while now.routing:
         *before, routing = now.routing
+        if routing.kind == "gather":
+            now = _turned(placer, now, _summand(now.placement, routing.axes), where)
         split = list(now.placement.split)
         owned = routing.kind in ("send", "own")
         if owned:
@@ -251,11 +264,17 @@ def _home(placer: Placer, value: Value, where: Where) -> Value:
             move = Move("return_rows", routing.axes, made.placement, "send_rows")
             placer.add_collective(move, now, made, where, routing=routing)
         else:
-            assert set(routing.axes) <= set(now.placement.partial), "gathered rows come home as summands"
             move = Move("scatter_rows", routing.axes, made.placement, "gather_rows")
             placer.add_collective(move, now, made, where, routing=routing)
         now = made
     return now
+
+
+def _summand(placement: Placement, axes: Axes) -> Placement:
+    """The same, but a summand over these axes."""
+    split = tuple(_without(of_dim, axes) for of_dim in placement.split)
+    partial = (*_without(placement.partial, axes), *axes)
+    return Placement(split, partial, _without(placement.replicated, axes))
 
 
 def _ragged(capacity: object, group: object, samples: Axes, positions: Axes) -> bool:
