@@ -1,6 +1,8 @@
 """Before the first collective: are all ranks there, and do they run the same job on the same data?"""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,25 +22,74 @@ class Board(Protocol):
 
 
 class Refusal(Exception):
-    """The ranks must not start together; the message is one line for the user."""
+    """The ranks must not start together; the message is for the user."""
 
 
-def shake_hands(board: Board, rank: int, world: int, facts: Mapping[str, str], timeout: timedelta) -> None:
-    """Raise Refusal on every rank whose facts differ from rank 0's, and on all if a rank does not come in time."""
-    card = "\n".join(f"{name}: {fact}" for name, fact in facts.items())
-    board.set(f"moec/{rank}", card)
-    arrived = board.add("moec/arrived", 1)
-    if arrived == world:
-        board.set("moec/all", "1")
+def shake_hands(
+    board: Board, rank: int, world: int, host: str, facts: Mapping[str, str], fault: str, timeout: timedelta
+) -> None:
+    """Raise Refusal on all ranks unless all come in time, with the same facts and without a fault of their own.
+
+    Whoever comes last looks at what all have said.
+    """
+    card = _Card(host, fault, dict(facts))
+    board.set(f"moec/{rank}", json.dumps(asdict(card)))
+    if board.add("moec/arrived", 1) == world:
+        cards = [_Card(**json.loads(board.get(f"moec/{other}"))) for other in range(world)]
+        board.set("moec/verdict", _faults(cards) or _difference(cards))
     try:
-        board.wait(["moec/all"], timeout)
+        board.wait(["moec/verdict"], timeout)
     except RuntimeError:
         missing = [other for other in range(world) if not board.check([f"moec/{other}"])]
-        names = ", ".join(str(other) for other in missing[:8]) + (" and more" if len(missing) > 8 else "")
         seconds = timeout.total_seconds()
-        raise Refusal(f"after {seconds:.0f} s, {len(missing)} of {world} ranks have not come: {names}") from None
-    first = board.get("moec/0").decode()
-    if first != card:
-        other = dict(line.split(": ", 1) for line in first.split("\n"))
-        name = next(name for name in facts if other.get(name) != facts[name])
-        raise Refusal(f"{name} is {facts[name]} here, and {other.get(name)} on rank 0")
+        raise Refusal(f"after {seconds:.0f} s, {len(missing)} of {world} have not come: {_ranks(missing)}") from None
+    verdict = board.get("moec/verdict").decode()
+    if verdict:
+        raise Refusal(verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """What one rank says of itself."""
+
+    host: str
+    fault: str  # what keeps it from starting, if anything does
+    facts: dict[str, str]
+
+
+def _faults(cards: Sequence[_Card]) -> str:
+    """What keeps ranks from starting; who they are, unless it is all of them."""
+    if all(card.fault == cards[0].fault for card in cards):
+        return cards[0].fault
+    said = _grouped([(card.host, card.fault) for card in cards])
+    lines = [f"{_ranks(ranks)} on {host}: {fault}" for (host, fault), ranks in said.items() if fault]
+    others = sum(not card.fault for card in cards)
+    return "\n".join([*lines, f"  not so on {others} of {len(cards)} ranks: each machine reads files of its own"])
+
+
+def _difference(cards: Sequence[_Card]) -> str:
+    """The first fact that is not the same on all ranks, with who says what."""
+    for name, fact in cards[0].facts.items():
+        if any(card.facts[name] != fact for card in cards):
+            said = _grouped([(card.host, card.facts[name]) for card in cards])
+            lines = [f"  {_ranks(ranks)} on {host}: {what}" for (host, what), ranks in said.items()]
+            return "\n".join([f"{name} is not the same on all ranks", *lines])
+    return ""
+
+
+def _grouped(said: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Ranks by what they say."""
+    ranks: dict[tuple[str, str], list[int]] = {}
+    for rank, words in enumerate(said):
+        ranks.setdefault(words, []).append(rank)
+    return ranks
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    """`rank 3`, `ranks 0 to 3`, `ranks 0, 2, 5 and 9 more`."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    if list(ranks) == list(range(ranks[0], ranks[-1] + 1)):
+        return f"ranks {ranks[0]} to {ranks[-1]}"
+    shown = ", ".join([str(rank) for rank in ranks[:8]])
+    return f"ranks {shown} and {len(ranks) - 8} more" if len(ranks) > 8 else f"ranks {shown}"

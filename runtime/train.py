@@ -9,9 +9,11 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
+from socket import gethostname
 from typing import TextIO
 
 import torch
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
@@ -23,6 +25,8 @@ from moec.runtime.job import Job, read_job
 from moec.runtime.module_values import ModelFault, ModuleValues
 from moec.runtime.place import place_of
 from moec.runtime.run import NotFinite, NothingValid, Run
+
+_TALKING = ("distributed.py", "exchange.py", "links.py")  # where an error is that another rank's end makes
 
 
 def main(folder: str | Path, arguments: list[str] | None = None) -> None:
@@ -37,15 +41,20 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
             f"{job.name} is a job of {job.world_size} processes, and this is {world}: {command}" if rank == 0 else "", 2
         )
     try:
-        _train(folder, job, options, rank)
+        store = find_store(rank, world, timedelta(seconds=options.timeout))
+    except RuntimeError as fault:
+        _stop(f"rank {rank}: {fault}", 1)
+        return
+    try:
+        _train(folder, job, options, rank, store)
     except (DataFault, ModelFault, Refusal) as fault:
-        _stop(f"rank {rank}: {fault}", 2)
+        _stop_together(str(fault))
     except NotFinite as fault:
         _stop("" if "another rank" in str(fault) else f"rank {rank}: {fault}", 1)
     except NothingValid as fault:
         _stop(str(fault) if rank == 0 else "", 1)
     except Exception as error:
-        _stop(_report(error, rank, folder), 1)
+        _stop(_report(error, rank, folder, store), 1)
 
 
 def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
@@ -61,20 +70,24 @@ def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int) -> None:
+def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
     rank_module = importlib.import_module(f"rank_{rank:03d}")
     place = place_of(rank_module)
-    source = open_source(job, options.data, options.seed)
-    log = _open_log(options.log if rank == 0 else None)
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
-    store = find_store(rank, job.world_size, timeout)
-    facts = {"the program": job.hash, "torch": torch.__version__, "the data": source.fingerprint}
-    shake_hands(store, rank, job.world_size, {**facts, "the seed": str(options.seed)}, timeout)
+    facts = {"the program": job.hash, "torch": torch.__version__, "the seed": str(options.seed)}
+    try:
+        source = open_source(job, options.data, options.seed)
+        values = ModuleValues(job.model, options.seed) if job.model else None
+        log = _open_log(options.log if rank == 0 else None)
+    except (DataFault, ModelFault) as fault:
+        shake_hands(store, rank, job.world_size, gethostname(), facts, str(fault), timeout)
+        raise
+    facts["the data"] = source.fingerprint
+    shake_hands(store, rank, job.world_size, gethostname(), facts, "", timeout)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
     communicator.use(ranks)
-    values = ModuleValues(job.model, options.seed) if job.model else None
     run = Run(rank_module, job, Initial(options.seed, values), source, device)
     with log:
         for _ in range(options.steps):
@@ -117,17 +130,40 @@ def _device(kind: str) -> torch.device:
     return device
 
 
-def _report(error: Exception, rank: int, folder: Path) -> str:
-    """An error of this rank in full; what is only the echo of another's end in one line."""
+def _report(error: Exception, rank: int, folder: Path, store: Store) -> str:
+    """The first error of all ranks in full, later ones in a line.
+
+    What is only the echo of another rank's end is a line too, and nothing where a rank has said why.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    if not any(Path(frame.filename).name == "distributed.py" for frame in frames):
-        return f"rank {rank}:\n{''.join(traceback.format_exception(error))}".rstrip()
+    first = _is_first_to_tell(store)
+    if not isinstance(error, RuntimeError) or not any(Path(frame.filename).name in _TALKING for frame in frames):
+        whole = f"rank {rank}:\n{''.join(traceback.format_exception(error))}".rstrip()
+        return whole if first else f"rank {rank}: {type(error).__name__}: {error}"
+    if not first:
+        return ""
     calls = [frame for frame in frames if Path(frame.filename).parent == folder]
     place = f"{Path(calls[-1].filename).name}:{calls[-1].lineno}, {calls[-1].line}" if calls else "the start"
     when = "".join(f"{note}, " for note in (error.__notes__ if hasattr(error, "__notes__") else ()))
     said = str(error).splitlines()[0]
     said = said.partition("] ")[2] if said.startswith("[") else said  # gloo begins with its own source line
     return f"rank {rank}: another rank is gone or late, {when}at {place}: {said.partition('. ')[0]}"
+
+
+def _is_first_to_tell(store: Store) -> bool:
+    """Of all ranks; where they can no longer be asked, yes."""
+    try:
+        return store.add("moec/told", 1) == 1
+    except RuntimeError:
+        return True
+
+
+def _stop_together(message: str) -> None:
+    """For what all ranks know at once: the first of each machine says it, before torchrun ends it because of others."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not first:
+        time.sleep(0.5)
+    _stop(message if first else "", 2)
 
 
 def _stop(message: str, status: int) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -19,10 +21,13 @@ HERE = Path(__file__).parent
 
 def torchrun(processes, script, *arguments):
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     command += ["--standalone", "--", str(script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=quiet_environment(), capture_output=True, text=True, timeout=120, check=False)
+
+
+def quiet_environment():
+    path = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": path}
 
 
 def test_every_call_is_what_it_is_in_one_process(tmp_path):
@@ -67,50 +72,125 @@ def test_a_job_trains_as_it_does_in_one_process(tiny, tmp_path):
 
 
 def test_an_exception_of_one_rank_is_shown_once(tiny):
-    made = tiny(1, 1)
-    path = made.folder / "rank_001.py"
-    path.write_text(
-        path.read_text().replace("    x = run.receive", "    raise KeyError('boom')\n    x = run.receive", 1)
-    )
-    done = torchrun(2, made.folder / "main.py", "--data", str(HERE / "conftest.py"), "--timeout", "30")
+    made = tiny(2, 1)
+    edit(made.folder / "rank_003.py", "    x = run.receive", "    raise KeyError('boom')\n    x = run.receive")
+    done = torchrun(4, made.folder / "main.py", "--data", str(HERE / "conftest.py"), "--timeout", "30")
     assert done.returncode == 1
-    assert done.stderr.count("KeyError: 'boom'") == 1 and "rank 1:\nTraceback" in done.stderr
+    assert done.stderr.count("KeyError: 'boom'") == 1 and "rank 3:\nTraceback" in done.stderr
     assert "in step 1" in done.stderr and done.stderr.count("Traceback") <= 2  # the other is torchrun's
+    assert "another rank" not in done.stderr
 
 
-def test_faults_of_the_start_are_one_line(tiny):
+def test_a_rank_that_is_killed_is_missed_once(tiny):
+    made = tiny(2, 1)
+    edit(
+        made.folder / "rank_003.py",
+        "    x = run.receive",
+        "    import os; os.kill(os.getpid(), 9)\n    x = run.receive",
+    )
+    done = torchrun(4, made.folder / "main.py", "--data", str(HERE / "conftest.py"), "--timeout", "30")
+    assert done.returncode == 1 and done.stderr.count("another rank is gone or late, in step 1, at ") <= 1
+
+
+def test_two_machines(tiny, tmp_path):
+    made = tiny(2, 2)
+
+    def program(rank, run):
+        for _ in range(2):
+            rank.step(run)
+        return run.result.loss
+
+    expected = made.simulate(program)[0]
+    log, text = tmp_path / "metrics.jsonl", HERE / "conftest.py"
+    arguments = ("--steps", "2", "--data", str(text), "--log", str(log), "--timeout", "60")
+    first, second = two_agents(made.folder / "main.py", arguments, (HERE, HERE))
+    assert first[0] == second[0] == 0, first[2][-3000:] + second[2][-3000:]
+    loss = json.loads(log.read_text().splitlines()[-1])["loss"]
+    assert loss == pytest.approx(expected, rel=1e-12)
+    assert sorted([first[1].count("step 2/2"), second[1].count("step 2/2")]) == [0, 1]
+
+
+def test_data_that_only_one_machine_has_is_refused_on_both(tiny, tmp_path):
+    made = tiny(2, 2)
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (here / "text").write_text("only one machine has this " * 9)
+    for code, _, error in two_agents(made.folder / "main.py", ("--data", "text", "--timeout", "60"), (here, there)):
+        assert code == 1  # torchrun's own
+        assert error.count("no such file or folder: text") == 1, error
+        assert re.search(r"^ranks (0 to 3|4 to 7) on \S+: no such file or folder: text$", error, re.M)
+        assert "  not so on 4 of 8 ranks: each machine reads files of its own" in error
+    (there / "text").write_text("and another has that, and more " * 9)
+    for _, _, error in two_agents(made.folder / "main.py", ("--data", "text", "--timeout", "60"), (here, there)):
+        assert error.count("the data is not the same on all ranks") == 1, error
+        assert error.count("text 234 ") == 1 and error.count("text 279 ") == 1
+
+
+def test_faults_of_the_start_are_said_once(tiny):
     made = tiny(1, 1)
-
-    def start(*arguments, **environment):
-        command = [sys.executable, str(made.folder / "main.py"), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), **environment}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-    alone = start()
+    command = [sys.executable, str(made.folder / "main.py")]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    alone = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert alone.returncode == 2
     assert alone.stderr == (
         f"tiny is a job of 2 processes, and this is 1: torchrun --nproc-per-node 2 {made.folder / 'main.py'}\n"
     )
-    unwritable = start("--log", "/no/where/m.jsonl", RANK="0", WORLD_SIZE="2")
-    said = "rank 0: --log /no/where/m.jsonl cannot be written: No such file or directory\n"
-    assert unwritable.returncode == 2 and unwritable.stderr == said
-    lost = start("--data", "/no/where", RANK="1", WORLD_SIZE="2")
-    assert lost.returncode == 2 and lost.stderr == "rank 1: no such file or folder: /no/where\n"
+    unwritable = torchrun(2, made.folder / "main.py", "--log", "/no/where/m.jsonl", "--timeout", "30")
+    assert unwritable.stderr.count("rank 0 on ") == 1
+    assert ": --log /no/where/m.jsonl cannot be written: No such file or directory\n" in unwritable.stderr
+    lost = torchrun(2, made.folder / "main.py", "--data", "/no/where", "--timeout", "30")
+    assert lost.stderr.startswith("no such file or folder: /no/where\n"), lost.stderr
+    assert lost.stderr.count("no such file") == 1
 
 
 def test_the_handshake():
-    def shake(facts, timeout=1.0):
+    def shake(data, faults=("", "", ""), arriving=3, timeout=1.0):
+        """What rank 2 is told when it comes last."""
         store = dist.HashStore()
-        for rank, card in enumerate(facts[1:], start=1):
-            store.set(f"moec/{rank}", card)
+        for rank in range(3 - arriving, 2):
+            card = {"host": "a", "fault": faults[rank], "facts": {"the program": "p", "the data": data[rank]}}
+            store.set(f"moec/{rank}", json.dumps(card))
             store.add("moec/arrived", 1)
-        shake_hands(store, 0, 3, {"the program": facts[0]}, timedelta(seconds=timeout))
+        facts = {"the program": "p", "the data": data[2]}
+        shake_hands(store, 2, 3, "b", facts, faults[2], timedelta(seconds=timeout))
 
-    shake(("a", "the program: a", "the program: a"))
-    with pytest.raises(Refusal, match="after 0 s, 1 of 3 ranks have not come: 2"):
-        shake(("a", "the program: a"), 0.05)
-    store = dist.HashStore()
-    store.set("moec/0", "the program: a\nthe data: x")
-    store.add("moec/arrived", 1)
-    with pytest.raises(Refusal, match="the data is y here, and x on rank 0"):
-        shake_hands(store, 1, 2, {"the program": "a", "the data": "y"}, timedelta(seconds=1))
+    shake("xxx")
+    with pytest.raises(Refusal, match=r"^after 0 s, 1 of 3 have not come: rank 0$"):
+        shake("xxx", arriving=2, timeout=0.05)
+    with pytest.raises(Refusal) as caught:
+        shake("xxy")
+    assert str(caught.value) == "the data is not the same on all ranks\n  ranks 0 to 1 on a: x\n  rank 2 on b: y"
+    with pytest.raises(Refusal) as caught:
+        shake("xxx", ("", "", "no such file: /x"))
+    expected = "rank 2 on b: no such file: /x\n  not so on 2 of 3 ranks: each machine reads files of its own"
+    assert str(caught.value) == expected
+    with pytest.raises(Refusal, match=r"^no such file: /x$"):
+        shake("xxx", ("no such file: /x",) * 3)
+
+
+def two_agents(script, arguments, folders):
+    """Two torchrun of four processes each, as on two machines: (exit status, output, errors) of each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "4"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "tiny"]
+    command += ["--local-addr", "localhost", "--", str(script), *arguments]
+    started = [
+        subprocess.Popen(
+            command, cwd=folder, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for folder in folders
+    ]
+    results = []
+    for agent in started:
+        output, errors = agent.communicate(timeout=180)
+        results.append((agent.returncode, output, errors))
+    return results
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
