@@ -5,6 +5,7 @@ of weights and inputs stand at the edge and cut nothing. What needs weights alon
 """
 
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 
 from moec.compiler.place import Placed
 from moec.compiler.program import Collective, Compute, Forward, Op
@@ -124,7 +125,7 @@ def _name(placed: Placed, ops: Sequence[Op], weights: Sequence[str], taken: set[
             word if word not in ("Tensor", "Scalar", "int", "dim") else ops[-1].target.split(".")[1] for word in words
         ]
     base = "_".join(words)
-    base = base if base.isidentifier() else "region"
+    base = f"{base}_" if iskeyword(base) else base if base.isidentifier() else "region"
     return unique(base, taken)
 
 

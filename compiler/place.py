@@ -164,11 +164,15 @@ class Placer:
                 )
             )
             self.values[value.name] = typed[-1]
-            if carries and all(source.name in self._roots or not source.differentiable for source in inputs):
+            if carries and all(self._follows_from_weights(source) for source in inputs):
                 roots = [root for source in inputs for root in self._roots.get(source.name, ())]
                 self._roots[value.name] = tuple(dict.fromkeys(roots))
         self.cost = self.cost + _work(inputs, made, rule)
         return tuple(typed)
+
+    def _follows_from_weights(self, value: Value) -> bool:
+        """Is it what weights alone, or what is the same on all ranks and has no gradient, make it?"""
+        return value.name in self._roots or (not value.differentiable and not value.placement.axes)
 
     def _name_dims(self, name: str, dims: tuple[str | None, ...]) -> None:
         """Dims of an operand that have no name yet are called as the operator's other operands call them."""

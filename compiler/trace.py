@@ -428,6 +428,7 @@ class _Merger:
             return None
         if target in RANDOM:
             raise self._random(first, target)
+        target = "aten.contiguous" if target == "aten.clone" else target
         names = _argument_names(first)
         args = tuple(
             self._argument(pair, names[place] if place < len(names) else "size")
@@ -436,7 +437,7 @@ class _Merger:
         kwargs = tuple(
             (key, self._argument(tuple(node.kwargs[key] for node in nodes), key))
             for key in first.kwargs
-            if key not in ("pin_memory", "layout", "device") and first.kwargs[key] is not None
+            if key not in ("pin_memory", "layout", "device", "memory_format") and first.kwargs[key] is not None
         )
         if isinstance(first.meta["val"], list | tuple):
             count = len(first.meta["val"])
@@ -542,7 +543,7 @@ class _Merger:
 RANDOM = frozenset(
     f"aten.{name}"
     for name in (
-        "alpha_dropout bernoulli bernoulli.p dropout feature_dropout multinomial native_dropout normal_functional poisson "
+        "alpha_dropout bernoulli bernoulli.p dropout feature_dropout multinomial native_dropout normal_functional "
         "rand rand_like randint randint.low randint_like randn randn_like randperm rrelu"
     ).split()
 )
@@ -558,7 +559,7 @@ def _with_dtype(kwargs: tuple[tuple[str, Argument], ...], dtype: torch.dtype) ->
 def _same_as(node: Node, target: str) -> tuple[Node, ...] | None:
     """The values that a node merely gives another name; None if it makes something."""
     first = node.args[0] if node.args else None
-    if target in ("aten.alias", "aten.lift_fresh_copy", "aten.contiguous", "aten.clone"):
+    if target in ("aten.alias", "aten.lift_fresh_copy"):
         same = not node.kwargs
     elif target in ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout"):
         same = not node.args[1] or not node.args[2]

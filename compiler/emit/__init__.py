@@ -20,7 +20,7 @@ from moec.compiler.program import Program
 FULL, SMALL = 0, 1
 """The sizings of a program: the plan's own, and the small one of verify."""
 
-MAIN = '''"""Runs one rank of {name}: torchrun --nproc-per-node {ranks} {folder}/main.py"""
+MAIN = '''"""Runs one rank of {name}: torchrun --nproc-per-node {ranks} -- {folder}/main.py"""
 
 from pathlib import Path
 

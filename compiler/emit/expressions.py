@@ -167,11 +167,6 @@ def _cast(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     return Text(f"{writer.first(op, values)}.to({dtype_text(dtype)})")
 
 
-def _linear(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
-    writer.imports.setdefault("moec.runtime", set()).add("linear")
-    return writer.call("linear", op, values)
-
-
 def _embedding(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     table, tokens = (writer.argument(arg, values) for arg in op.args[:2])
     return Text(f"F.embedding({tokens}, {table})")
@@ -263,7 +258,6 @@ _OPERATORS: dict[str, Write] = {
     "expand": _sized("expand"),
     "flatten.using_ints": _sized("reshape"),
     "unflatten.int": _sized("reshape"),
-    "linear": _linear,
     "embedding": _embedding,
     "slice.Tensor": _slice,
     "cross_entropy_loss": _loss("cross_entropy", 3),
@@ -297,7 +291,7 @@ _METHODS = frozenset(
 
 _FUNCTIONAL = frozenset(
     (
-        "rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
+        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
         "glu avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d binary_cross_entropy_with_logits"
     ).split()

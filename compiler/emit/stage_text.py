@@ -70,7 +70,7 @@ class _StageWriter:
     sizes: SizeNames
     stage: Stage
     functions: set[str] = field(
-        default_factory=lambda: {"forward", "backward", "make_tables", "reduce_gradients", "count", "linear"}
+        default_factory=lambda: {"forward", "backward", "make_tables", "reduce_gradients", "count"}
     )
     names: dict[str, str] = field(default_factory=dict)  # of the model's values, in this stage
     texts: dict[str, UnitText] = field(default_factory=dict)

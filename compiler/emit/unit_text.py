@@ -6,7 +6,7 @@ from typing import get_args
 
 from moec.compiler.emit.expressions import Writer
 from moec.compiler.emit.layout import quoted
-from moec.compiler.emit.names import Keys, Line, name_values
+from moec.compiler.emit.names import Keys, Line, identifier, name_values
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.types_text import move_comment, signature_text
@@ -28,7 +28,7 @@ from moec.compiler.rules import MODULES
 
 RUNTIME = "moec.runtime"
 MOVES = get_args(Kind)
-RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", "linear", *MODULES, *MOVES)
+RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", *MODULES, *MOVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ class _UnitWriter:
         wishes |= {name: wish(unit.values[name.removesuffix(" kept")]) for name in kept_names}
         given: dict[str, str] = {}
         for name in seeds:
-            base, number = wishes[name], 2
+            base, number = identifier(wishes[name], reserved), 2
             wished = base
             while wished in given.values():
                 wished, number = f"{base}_{number}", number + 1
