@@ -24,7 +24,6 @@ from moec.runtime.collectives import (
     wait,
 )
 from moec.runtime.communicator import Slot
-from moec.runtime.products import linear
 from moec.runtime.ragged import exchange_counts, gather_counts, gather_rows, return_rows, scatter_rows, send_rows
 from moec.runtime.run import Run
 from moec.runtime.tape import Tape, accumulate
@@ -51,7 +50,6 @@ __all__ = [
     "gather_counts",
     "gather_rows",
     "group_size",
-    "linear",
     "reduce_scatter",
     "reduce_scatter_start",
     "return_rows",

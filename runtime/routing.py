@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moec.runtime.collectives import coordinate, group_size
-from moec.runtime.placed_rows import fetch_rows, put_rows
-from moec.runtime.products import batched_linear
+from moec.runtime.grouped import batched_linear
 
 PER_SEQUENCE, PER_MICROBATCH = "per_sequence", "per_microbatch"
 
@@ -54,8 +53,10 @@ def dispatch(
     room = _room(expert, capacity, group)
     groups = x.shape[0] if group == PER_SEQUENCE else 1
     slot = _slots(expert, place, experts, room, group)
-    rows = put_rows(x.flatten(0, 1), slot.flatten(0, 1), experts * groups * room)
-    return rows.view(experts, groups, room, x.shape[-1])
+    rows = x.new_zeros(experts * groups * room + 1, x.shape[-1])
+    for choice in slot.flatten(0, 1).unbind(-1):
+        rows = rows.index_add_(0, choice, x.flatten(0, 1))  # no two share a row but the last
+    return rows[:-1].view(experts, groups, room, x.shape[-1])
 
 
 def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
@@ -74,8 +75,8 @@ def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: st
         return torch.ops.moec.collect(rows, prob, expert, place, group)
     experts, _, room, _ = rows.shape
     slot = _slots(expert, place, experts, room, group)
-    home = fetch_rows(rows.flatten(0, 2), prob.flatten(0, 1), slot.flatten(0, 1))
-    return home.unflatten(0, prob.shape[:2])
+    table = rows.flatten(0, 2)
+    return _fetched(table, prob, slot.clamp(max=len(table) - 1))
 
 
 # ---- The parts of `route`, which a group that spans shards needs one by one.
@@ -170,11 +171,7 @@ def collect_rows(rows: Tensor, prob: Tensor, expert: Tensor, kept: Tensor | None
         0, order, torch.arange(len(order), device=rows.device)
     )
     table = torch.cat([rows, rows.new_zeros(1, rows.shape[-1])])
-    home = torch.zeros((), dtype=rows.dtype, device=rows.device)
-    for weight, choice in zip(prob.unbind(-1), place.view_as(expert).unbind(-1), strict=True):
-        found = table.index_select(0, choice.flatten()).unflatten(0, choice.shape)
-        home = home + weight.to(rows.dtype).unsqueeze(-1) * found
-    return home
+    return _fetched(table, prob, place.view_as(expert))
 
 
 def kept_of(place: Tensor, capacity: int | None) -> Tensor | None:
@@ -188,6 +185,18 @@ def _order(expert: Tensor, kept: Tensor | None, experts: int) -> tuple[Tensor, T
         key = torch.where(kept.flatten(), key, experts)
     counts = torch.bincount(key, minlength=experts)[:experts]
     return key.argsort(stable=True)[: int(counts.sum())], counts
+
+
+def _fetched(table: Tensor, prob: Tensor, slot: Tensor) -> Tensor:
+    """The weighted sum of the rows of each token's choices: table [N, H], prob, slot [B, S, K] -> [B, S, H]."""
+    terms = [
+        table.index_select(0, choice.flatten()).view(*choice.shape, -1) * weight.to(table.dtype).unsqueeze(-1)
+        for weight, choice in zip(prob.unbind(-1), slot.unbind(-1), strict=True)
+    ]
+    home, *others = terms
+    for term in others:
+        home = home + term
+    return home
 
 
 def _slots(expert: Tensor, place: Tensor, experts: int, room: int, group: str) -> Tensor:
