@@ -75,7 +75,6 @@ def test_it_is_equal_to_the_module(hostile: Program) -> None:
     assert verdict.equal, verdict.faults
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a region is called what its module is")
 def test_a_module_called_like_a_keyword(folder: Path) -> None:
     program = _compiled(folder, PLAN.replace(":Hostile", ":Keyword"))
     verdict = verify(program.plan, program, None)
