@@ -85,7 +85,7 @@ def attn(h, cos, sin, wq, wk, wv, wo):
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 
@@ -139,7 +139,7 @@ def layer_forward(x, cos, sin, w, tape):
     attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
     attn_out = all_reduce(attn_out, "tp")  # 16 MiB x 4: P -> I
     x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
-    rows = all_to_all(rows, "ep", split=0, join=1)  # 18 MiB x 16: S(batch) -> S(0)
+    rows = all_to_all(rows, "ep", split=0, join=1)  # 18 MiB x 16: S(batch) -> S(experts)
     prob = all_gather(prob, "ep", dim=0)  # 16 KiB x 16: S(batch) -> I
     expert = all_gather(expert, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I
     place = all_gather(place, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I

@@ -66,7 +66,7 @@ def attn(h, cos, sin, wq, wk, wv, wo):
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True, enable_gqa=True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 

@@ -107,7 +107,7 @@ def block_forward(x, w, tape):
     h = tape.run(mix_up_mix_down, columns, x_2, w.mix_up, w.mix_up_bias, w.mix_down)
     h = all_reduce(h, "tp")  # 16 KiB x 2: P -> I
     x, prob, expert, place, rows = tape.run(norm_router, x, h, w.norm, w.norm_bias, w.router)
-    rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(0)
+    rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(experts)
     rows = tape.run(experts, rows, w.up, w.down)
     rows = all_to_all(rows, "ep", split=1, join=0)  # 40 KiB x 2: S(experts) -> S(batch)
     experts_out = tape.run(collect, rows, prob, expert, place)

@@ -66,7 +66,7 @@ def attn(h, cos, sin, wq, wk, wv, wo):
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 
@@ -119,7 +119,7 @@ def layer_forward(x, cos, sin, w, tape):
     attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
     attn_out = all_reduce(attn_out, "tp")  # 32 KiB x 2: P -> I
     x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
-    rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(0)
+    rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(experts)
     rows = tape.run(ffn, rows, w.up, w.down)
     rows = all_to_all(rows, "ep", split=1, join=0)  # 40 KiB x 2: S(experts) -> S(batch)
     ffn_out = tape.run(collect, rows, prob, expert, place)
