@@ -136,7 +136,7 @@ def coerce_rows(placer: Placer, value: Value, target: Placement, where: Where) -
 def _out(placer: Placer, value: Value, target: Placement, where: Where) -> Value:
     """Over every axis of the experts: send, or keep one's own of what all have. Then gather what all need."""
     now = _shared(placer, value, target, where)
-    owners = target.split[EXPERTS]
+    owners = target.split[EXPERTS][len(value.placement.split[EXPERTS]) :]
     while owners:
         sends = owners[0] in now.placement.split[GROUPS]
         run = _leading(owners, now.placement.split[GROUPS], sends)
