@@ -424,7 +424,7 @@ class _Merger:
             return None
         same = _same_as(first, target)
         if same is not None:
-            self._stands_for(first, same)
+            self.renames[first.name] = self._name(same)
             return None
         if target in RANDOM:
             raise self._random(first, target)
@@ -449,17 +449,8 @@ class _Merger:
         else:
             outputs = (first.name,)
             self._add(nodes, first.name, "activation", "")
-        if target in _OF_NOTHING:
-            target, args, kwargs = _OF_NOTHING[target], args[1:], _with_dtype(kwargs, self.values[outputs[0]].dtype)
         target = LAYER if target == "moec_trace.layer" else target
         return Op(target, args, kwargs, outputs, self._where(first))
-
-    def _stands_for(self, node: Node, same: tuple[Node, ...]) -> None:
-        """The results of a node are other values."""
-        if isinstance(node.meta["val"], Tensor):
-            self.renames[node.name] = self._name(same[0])
-        else:
-            self.outputs[node.name] = tuple(self._name(given) for given in same)
 
     def _random(self, node: Node, target: str) -> PlanError:
         where = self._where(node)
@@ -544,32 +535,21 @@ RANDOM = frozenset(
     f"aten.{name}"
     for name in (
         "alpha_dropout bernoulli bernoulli.p dropout feature_dropout multinomial native_dropout normal_functional "
-        "rand rand_like randint randint.low randint_like randn randn_like randperm rrelu"
+        "poisson rand rand_like randint randint.low randint_like randn randn_like randperm rrelu"
     ).split()
 )
 
-_OF_NOTHING = {f"aten.new_{name}": f"aten.{name}" for name in ("zeros", "ones", "full")}
-"""Operators that read nothing of a tensor but its type."""
 
-
-def _with_dtype(kwargs: tuple[tuple[str, Argument], ...], dtype: torch.dtype) -> tuple[tuple[str, Argument], ...]:
-    return (*((key, value) for key, value in kwargs if key != "dtype"), ("dtype", dtype))
-
-
-def _same_as(node: Node, target: str) -> tuple[Node, ...] | None:
-    """The values that a node merely gives another name; None if it makes something."""
-    first = node.args[0] if node.args else None
+def _same_as(node: Node, target: str) -> Node | None:
+    """The value that a node merely gives another name; None if it makes something."""
     if target in ("aten.alias", "aten.lift_fresh_copy"):
         same = not node.kwargs
     elif target in ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout"):
         same = not node.args[1] or not node.args[2]
-    elif target == "aten.broadcast_tensors" and isinstance(first, list | tuple):
-        given = tuple(tensor for tensor in first if isinstance(tensor, Node))
-        shapes = {tuple(tensor.meta["val"].shape) for tensor in given}
-        return given if len(shapes) == 1 else None
     else:
         return None
-    return (first,) if same and isinstance(first, Node) else None
+    first = node.args[0]
+    return first if same and isinstance(first, Node) else None
 
 
 def _argument_names(node: Node) -> tuple[str, ...]:

@@ -147,6 +147,13 @@ def _sized(name: str) -> Write:
     return write
 
 
+def _copy(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    """The second tensor in the shape and type of the first."""
+    x = f"{writer.argument(op.args[1], values, ATOM)}.expand({', '.join(writer.sizes.shape(writer.output(op)))})"
+    same = writer.unit.values[op.inputs[1]].dtype == writer.output(op).dtype
+    return Text(x if same else f"{x}.to({dtype_text(writer.output(op).dtype)})")
+
+
 def _made(name: str) -> Write:
     """A tensor made out of nothing, on the device of the others."""
 
@@ -169,7 +176,8 @@ def _cast(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
 
 def _embedding(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     table, tokens = (writer.argument(arg, values) for arg in op.args[:2])
-    return Text(f"F.embedding({tokens}, {table})")
+    padding = f", padding_idx={op.args[2]}" if len(op.args) > 2 and op.args[2] != -1 else ""
+    return Text(f"F.embedding({tokens}, {table}{padding})")
 
 
 def _slice(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
@@ -194,6 +202,9 @@ def _loss(name: str, reduction: int) -> Write:
             texts += [f"weight={writer.argument(args[2], values)}"] if args[2] is not None else []
             texts += [f"ignore_index={args[4]!r}"] if args[4] not in (None, -100) else []
             texts += [f"label_smoothing={args[5]!r}"] if args[5] else []
+        if name == "binary_cross_entropy_with_logits":
+            given = zip(("weight", "pos_weight"), args[2:4], strict=True)
+            texts += [f"{word}={writer.argument(arg, values)}" for word, arg in given if arg is not None]
         kind = {0: "none", 1: "mean", 2: "sum", None: "mean"}[
             args[reduction] if isinstance(args[reduction], int) else None
         ]
@@ -256,6 +267,8 @@ _OPERATORS: dict[str, Write] = {
     "_unsafe_view": _sized("view"),
     "reshape": _sized("reshape"),
     "expand": _sized("expand"),
+    **{f"squeeze{kind}": _sized("reshape") for kind in ("", ".dim", ".dims")},
+    "copy": _copy,
     "flatten.using_ints": _sized("reshape"),
     "unflatten.int": _sized("reshape"),
     "embedding": _embedding,
@@ -263,6 +276,7 @@ _OPERATORS: dict[str, Write] = {
     "cross_entropy_loss": _loss("cross_entropy", 3),
     "mse_loss": _loss("mse_loss", 2),
     "l1_loss": _loss("l1_loss", 2),
+    "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", 4),
     "scaled_dot_product_scaled_product": _scaled_product,
     "where.self": _where,
     "layer_norm": _layer_norm,
@@ -293,7 +307,7 @@ _FUNCTIONAL = frozenset(
     (
         "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
         "glu avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d binary_cross_entropy_with_logits"
+        "adaptive_avg_pool3d"
     ).split()
 )
 

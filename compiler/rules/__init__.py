@@ -3,7 +3,18 @@
 from collections.abc import Callable
 
 from moec.compiler.rules import products, reductions, shapes
-from moec.compiler.rules.elementwise import LINEAR, NONLINEAR, broadcast, elementwise, linear_division
+from moec.compiler.rules.elementwise import (
+    CASTS,
+    LINEAR,
+    NONLINEAR,
+    SUMS,
+    broadcast,
+    cast,
+    elementwise,
+    linear_division,
+    product,
+    sum_of_two,
+)
 from moec.compiler.rules.rule import Rule, Seen, read_rule
 
 RuleOf = Callable[[Seen], Rule]
@@ -16,9 +27,14 @@ def _text(text: str, linear: str = "") -> RuleOf:
 RULES: dict[str, RuleOf] = {
     **{f"aten.{name}": elementwise("") for name in NONLINEAR},
     **{f"aten.{name}": elementwise(linear) for name, linear in LINEAR.items()},
+    **{f"aten.{name}": cast for name in CASTS},
+    **{f"aten.{name}": sum_of_two for name in SUMS},
+    "aten.mul.Tensor": product,
     "aten.div.Tensor": linear_division,
     "aten.broadcast_tensors": broadcast,
     **{target: products.by_text(target) for target in products.TEXTS},
+    "aten.addmm": products.plus_product("m k, k n -> m n"),
+    "aten.baddbmm": products.plus_product("b m k, b k n -> b m n"),
     "aten.einsum": products.einsum,
     "aten.matmul": products.matmul,
     **{f"aten.conv{n}d": products.convolution for n in (1, 2, 3)},
@@ -41,6 +57,8 @@ RULES: dict[str, RuleOf] = {
     "aten.unbind.int": shapes.without,
     "aten.cat": shapes.join,
     "aten.stack": shapes.stack,
+    "aten.slice_scatter": shapes.put_slice,
+    "aten.select_scatter": shapes.put_row,
     "aten.unsqueeze": shapes.unsqueeze,
     "aten.squeeze": shapes.squeeze,
     "aten.squeeze.dim": shapes.squeeze,
@@ -56,10 +74,10 @@ RULES: dict[str, RuleOf] = {
     "aten.log_softmax.int": shapes.whole_dims(1, "dim"),
     "aten._log_softmax": shapes.whole_dims(1, "dim"),
     "aten.glu": reductions.whole,
-    "aten.sort": shapes.whole_dims(1, "dim"),
-    "aten.sort.stable": shapes.whole_dims(2, "dim"),
-    "aten.argsort": shapes.whole_dims(1, "dim"),
-    "aten.topk": shapes.whole_dims(2, "dim"),
+    "aten.sort": shapes.whole_dims(1, "dim", last=True),
+    "aten.sort.stable": shapes.whole_dims(1, "dim", last=True),
+    "aten.argsort": shapes.whole_dims(1, "dim", last=True),
+    "aten.topk": shapes.whole_dims(2, "dim", last=True),
     "aten.sum": reductions.summed,
     "aten.sum.dim_IntList": reductions.summed,
     "aten.mean": reductions.reduced_whole,
@@ -84,10 +102,10 @@ RULES: dict[str, RuleOf] = {
             "all.dim",
             "std.correction",
             "var.correction",
-            "norm.ScalarOpt_dim",
-            "linalg_vector_norm",
         ]
     },
+    **{f"aten.{name}": reductions.spread for name in ("std", "std.dim", "var", "var.dim")},
+    **{f"aten.{name}": reductions.norm for name in ("norm.Scalar", "norm.ScalarOpt_dim", "linalg_vector_norm")},
     "aten.layer_norm": reductions.layer_norm,
     "aten.rms_norm": reductions.layer_norm,
     "aten.group_norm": reductions.group_norm,

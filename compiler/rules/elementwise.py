@@ -48,8 +48,6 @@ NONLINEAR = [
     "square",
     "tanh",
     "bitwise_not",
-    "bitwise_and",
-    "bitwise_or",
     "pow.Tensor_Scalar",
     "pow.Tensor_Tensor",
     "pow.Scalar",
@@ -85,23 +83,21 @@ NONLINEAR = [
     "bitwise_and.Tensor",
     "bitwise_or.Tensor",
     "masked_fill.Tensor",
+    "masked_fill.Scalar",
 ]
 
 LINEAR = {
     "neg": "0",
-    "to.dtype": "0",
-    "to.dtype_layout": "0",
-    "_to_copy": "0",
     "clone": "0",
     "contiguous": "0",
     "mul.Scalar": "0",
     "div.Scalar": "0",
-    "mul.Tensor": "0*1",
-    "add.Tensor": "0 + 1",
-    "sub.Tensor": "0 + 1",
     "where.self": "1 + 2",
-    "masked_fill.Scalar": "",
+    "copy": "1",
 }
+
+CASTS = ["to.dtype", "to.dtype_layout", "_to_copy"]
+SUMS = ["add.Tensor", "sub.Tensor"]
 
 
 def elementwise(linear: str):
@@ -120,6 +116,21 @@ def _aligned(seen: Seen, place: int, made: Factors) -> Factors:
     rank = len(value.shape)
     pairs = zip(value.shape, output.shape[len(output.shape) - rank :], made[len(made) - rank :], strict=True)
     return tuple(factor if size == whole else None for size, whole, factor in pairs)
+
+
+def sum_of_two(seen: Seen) -> Rule:
+    """x + y; not linear where y is a number, which would be added on every rank."""
+    return elementwise("0 + 1" if len(seen.inputs) > 1 else "")(seen)
+
+
+def product(seen: Seen) -> Rule:
+    return elementwise("0*1" if len(seen.inputs) > 1 else "0")(seen)
+
+
+def cast(seen: Seen) -> Rule:
+    """Linear between floating types only: whole numbers are cut off."""
+    floating = seen.inputs[0].dtype.is_floating_point and seen.outputs[0].dtype.is_floating_point
+    return elementwise("0" if floating else "")(seen)
 
 
 def linear_division(seen: Seen) -> Rule:

@@ -18,7 +18,7 @@ from moec.compiler.rules.rule import Factors, Seen
 
 Expansion = Callable[[Placer, Op], bool]
 
-SUM, MEAN = 2, 1
+NONE, MEAN, SUM = 0, 1, 2
 """torch's numbers of the reductions of a loss."""
 
 
@@ -26,7 +26,7 @@ def embedding(placer: Placer, op: Op) -> bool:
     """Rows of the table are split: every rank looks up those that it has, and the sum is the result."""
     table, tokens = (placer.values[name] for name in op.inputs)
     axes = table.placement.split[0]
-    if not axes:
+    if not axes or placer.seen(op).integer(2, "padding_idx", -1) >= 0:
         return False
     positions: Factors = tuple(f"p{dim}" for dim in range(len(tokens.shape)))
     rule = Rule((positions, ("v", "d")), ((*positions, "d"),), ((1,),))
@@ -42,14 +42,17 @@ def cross_entropy(placer: Placer, op: Op) -> bool:
     reduction, ignore = seen.integer(3, "reduction", MEAN), seen.integer(4, "ignore_index", -100)
     dim = min(1, len(logits.shape) - 1)
     axes = logits.placement.split[dim]
-    plain = len(op.inputs) == 2 and not seen.argument(5, "label_smoothing", 0.0)
+    plain = len(op.inputs) == 2 and not labels.dtype.is_floating_point
+    smoothing = seen.argument(5, "label_smoothing", 0.0)
     positions: Factors = tuple(f"p{n}" for n in range(len(logits.shape)) if n != dim)
-    if plain and axes:
+    if reduction == NONE:
+        return False
+    if plain and axes and not smoothing:
         summed = _split_cross_entropy(placer, op, ignore, dim)
     elif plain and reduction == MEAN and any(logits.placement.split):
         name = placer.new_name(op.outputs[0])
         total = whole(name, (), placer.graph.values[op.outputs[0]].dtype)
-        args = (Ref(logits.name), Ref(labels.name), None, SUM, ignore)
+        args = (Ref(logits.name), Ref(labels.name), None, SUM, ignore, smoothing)
         factors = tuple(None if n == dim else f"p{n}" for n in range(len(logits.shape)))
         (summed,) = placer.apply(Op(op.target, args, (), (name,), op.where), Rule((factors, positions), ((),)), [total])
     else:
@@ -125,7 +128,7 @@ def mean_loss(place: int) -> Expansion:
         if seen.integer(place, "reduction", MEAN) != MEAN:
             return False
         total = replace(placer.graph.values[op.outputs[0]], name=placer.new_name("total"), label="total")
-        args = (*op.args[:2], *(None,) * (place - 2), SUM)
+        args = (*op.args[:place], *(None,) * (place - len(op.args)), SUM)
         adding = Op(op.target, args, (), (total.name,), op.where)
         placer.apply(adding, RULES[op.target](Seen(adding, seen.inputs, (total,), placer.sizes)), [total])
         _divide(placer, op, total.name, Mul(*seen.inputs[0].shape))
@@ -197,6 +200,7 @@ EXPANSIONS: dict[str, Expansion] = {
     "aten.mean.dim": mean,
     "aten.mse_loss": mean_loss(2),
     "aten.l1_loss": mean_loss(2),
+    "aten.binary_cross_entropy_with_logits": mean_loss(4),
     "aten.scaled_dot_product_attention": attention,
     "aten.new_zeros": new_filled(0.0),
     "aten.new_ones": new_filled(1.0),

@@ -1,5 +1,8 @@
 """Rules of sums of products: matrix products, einsum, convolutions, attention."""
 
+from dataclasses import replace
+
+from moec.compiler.rules.reductions import whole
 from moec.compiler.rules.rule import Rule, Seen, read_rule, read_terms
 
 TEXTS: dict[str, tuple[str, str]] = {
@@ -8,8 +11,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "aten.bmm": ("b m k, b k n -> b m n", "0*1"),
     "aten.mv": ("m k, k -> m", "0*1"),
     "aten.dot": ("k, k -> ", "0*1"),
-    "aten.addmm": ("n, m k, k n -> m n", "0 + 1*2"),
-    "aten.baddbmm": ("b m n, b m k, b k n -> b m n", "0 + 1*2"),
     "aten.embedding": ("_ d, ... -> ... d", "0"),
     "moec.grouped_linear": ("e g c k, e n k -> e g c n", "0*1"),
 }
@@ -21,21 +22,20 @@ def einsum(seen: Seen) -> Rule:
     left, _, right = equation.partition("->")
     spaced = [" ".join(part.replace("...", ".")).replace(".", "...") for part in (*left.split(","), right)]
     *inputs, output = spaced
+    if any(len(set(part.split())) < len(part.split()) for part in inputs):
+        return whole(seen)  # a diagonal
     product = "*".join(str(place) for place in range(len(inputs)))
     return read_rule(f"{','.join(inputs)} -> {output}", product, seen)
 
 
 def matmul(seen: Seen) -> Rule:
     left, right = (len(value.shape) for value in seen.inputs)
-    text = {(1, 1): "k, k -> ", (2, 1): "m k, k -> m", (1, 2): "k, k n -> n"}.get((left, right))
-    if text is None:
-        text = (
-            "... m k, k n -> ... m n"
-            if right == 2
-            else "... m k, ... k n -> ... m n"
-            if left > 1
-            else "k, ... k n -> ... n"
-        )
+    if right == 1:
+        text = "... k, k -> ..."
+    elif left == 1:
+        text = "k, ... k n -> ... n"
+    else:
+        text = "... m k, k n -> ... m n" if right == 2 else "... m k, ... k n -> ... m n"
     rule = read_rule(text, "0*1", seen)
     shapes = [seen.numbers(value) for value in seen.inputs]
     given = [
@@ -46,6 +46,20 @@ def matmul(seen: Seen) -> Rule:
         for shape, factors in zip(shapes, rule.inputs, strict=True)
     ]
     return Rule(tuple(given), rule.outputs, rule.terms)
+
+
+def plus_product(text: str):
+    """addmm and its like: what is added is repeated where it has fewer dims, or one of size 1."""
+
+    def rule(seen: Seen) -> Rule:
+        product = read_rule(text, "", replace(seen, inputs=seen.inputs[1:]))
+        added, (output,) = seen.inputs[0], product.outputs
+        sizes = seen.numbers(added), seen.numbers(seen.outputs[0])[len(output) - len(added.shape) :]
+        pairs = zip(*sizes, output[len(output) - len(added.shape) :], strict=True)
+        factors = tuple(factor if size == whole else None for size, whole, factor in pairs)
+        return Rule((factors, *product.inputs), product.outputs, ((0,), (1, 2)))
+
+    return rule
 
 
 def convolution(seen: Seen) -> Rule:

@@ -5,21 +5,32 @@ from moec.compiler.rules.rule import Factors, Rule, Seen, read_rule
 
 def summed(seen: Seen) -> Rule:
     """A sum over dims that may be split: the result is then a partial sum."""
-    return _reduced(seen, contract=True)
+    return _reduced(seen, dim=1, contract=True)
 
 
 def reduced_whole(seen: Seen) -> Rule:
     """Another reduction: what it goes over is whole."""
-    return _reduced(seen, contract=False)
+    return _reduced(seen, dim=1)
 
 
-def _reduced(seen: Seen, contract: bool) -> Rule:
+def spread(seen: Seen) -> Rule:
+    """var and std, whose second argument may be a flag."""
+    return _reduced(seen, dim=1, keepdim=3)
+
+
+def norm(seen: Seen) -> Rule:
+    """A norm, whose second argument is its degree."""
+    return _reduced(seen, dim=2, keepdim=3)
+
+
+def _reduced(seen: Seen, dim: int, keepdim: int = 2, contract: bool = False) -> Rule:
+    """A reduction with its dims and whether they are kept at these places."""
     rank = len(seen.inputs[0].shape)
-    dims = seen.dims(1, "dim", rank)
-    names = tuple(f"d{dim}" for dim in range(rank))
-    keep = len(seen.outputs[0].shape) == rank
-    given: Factors = tuple(name if contract or dim not in dims else None for dim, name in enumerate(names))
-    made: Factors = tuple(None if dim in dims else name for dim, name in enumerate(names) if keep or dim not in dims)
+    dims = seen.dims(dim, "dim", rank)
+    names = tuple(f"d{n}" for n in range(rank))
+    keep = seen.argument(keepdim, "keepdim", False) is True
+    given: Factors = tuple(name if contract or n not in dims else None for n, name in enumerate(names))
+    made: Factors = tuple(None if n in dims else name for n, name in enumerate(names) if keep or n not in dims)
     return Rule((given,), (made,) * len(seen.outputs), ((0,),) if contract else ())
 
 
@@ -55,10 +66,10 @@ def _samples(seen: Seen) -> Rule:
 
 
 def gather(seen: Seen) -> Rule:
-    """The dim that is indexed is whole."""
-    rank = len(seen.inputs[0].shape)
-    dim = seen.integer(1, "dim", 0) % rank
-    factors = tuple(None if n == dim else f"d{n}" for n in range(rank))
+    """The dim that is indexed is whole, and one of which only a part is read."""
+    sizes, read = (seen.numbers(value) for value in seen.inputs)
+    dim = seen.integer(1, "dim", 0) % len(sizes)
+    factors = tuple(None if n == dim or sizes[n] != read[n] else f"d{n}" for n in range(len(sizes)))
     return Rule((factors, factors), (factors,), ((0,),))
 
 
@@ -75,20 +86,26 @@ def one_hot(seen: Seen) -> Rule:
 
 
 def pairwise_loss(seen: Seen) -> Rule:
-    """A loss of two equal shapes that is a sum over elements."""
-    names = tuple(f"d{dim}" for dim in range(len(seen.inputs[0].shape)))
-    return Rule((names, names), ((),) if not seen.outputs[0].shape else (names,))
+    """A loss of two equal shapes that is a sum over elements, perhaps with weights, which are repeated as needed."""
+    whole_shape = seen.inputs[0].shape
+    names = tuple(f"d{dim}" for dim in range(len(whole_shape)))
+    given = []
+    for value in seen.inputs:
+        start = len(names) - len(value.shape)
+        pairs = zip(value.shape, whole_shape[start:], names[start:], strict=True)
+        given.append(tuple(name if size == of_whole else None for size, of_whole, name in pairs))
+    return Rule(tuple(given), ((),) if not seen.outputs[0].shape else (names,))
 
 
 def cross_entropy(seen: Seen) -> Rule:
-    """Classes are whole here; summed over positions, the result is a partial sum."""
-    logits = len(seen.inputs[0].shape)
-    positions = [f"d{dim}" for dim in range(logits) if dim != min(1, logits - 1)]
-    given = tuple(None if dim == min(1, logits - 1) else f"d{dim}" for dim in range(logits))
-    labels = tuple(positions)
+    """Classes are whole, and of a mean the positions too; a sum over positions is a partial sum if they are split."""
+    rank = len(seen.inputs[0].shape)
+    classes, mean = min(1, rank - 1), seen.integer(3, "reduction", 1) == 1
+    given = tuple(None if dim == classes or mean else f"d{dim}" for dim in range(rank))
+    positions = tuple(factor for dim, factor in enumerate(given) if dim != classes)
+    labels = given if seen.inputs[1].dtype.is_floating_point else positions
     weights = tuple((None,) * len(value.shape) for value in seen.inputs[2:])
-    made: Factors = labels if seen.outputs[0].shape else ()
-    return Rule((given, labels, *weights), (made,), ())
+    return Rule((given, labels, *weights), (positions if seen.outputs[0].shape else (),))
 
 
 def whole(seen: Seen) -> Rule:

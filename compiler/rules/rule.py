@@ -55,7 +55,7 @@ class Seen:
         """Dims given as a number or a list, counted from 0; all of them if none is given."""
         value = self.argument(place, name, None)
         listed = value if isinstance(value, tuple) else () if value is None else (value,)
-        found = {dim % max(rank, 1) for dim in listed if isinstance(dim, int)}
+        found = {dim % max(rank, 1) for dim in listed if type(dim) is int}
         return found or set(range(rank))
 
     def numbers(self, value: Value) -> tuple[int, ...]:

@@ -73,6 +73,20 @@ def stack(seen: Seen) -> Rule:
     return Rule((names,) * len(seen.inputs), (made,), tuple((n,) for n in range(len(seen.inputs))))
 
 
+def put_slice(seen: Seen) -> Rule:
+    """slice_scatter: the dim that is written to in part is whole."""
+    factors = _whole_at(_names(len(seen.inputs[0].shape)), seen.integer(2, "dim", 0) % len(seen.inputs[0].shape))
+    return Rule((factors, factors), (factors,), ((0,), (1,)))
+
+
+def put_row(seen: Seen) -> Rule:
+    """select_scatter: the dim of which one index is written is whole."""
+    names = _names(len(seen.inputs[0].shape))
+    dim = seen.integer(2, "dim", 0) % len(names)
+    factors = _whole_at(names, dim)
+    return Rule((factors, (*names[:dim], *names[dim + 1 :])), (factors,), ((0,), (1,)))
+
+
 def unsqueeze(seen: Seen) -> Rule:
     rank = len(seen.outputs[0].shape)
     dim = seen.integer(1, "dim", 0) % rank
@@ -100,12 +114,13 @@ def expand(seen: Seen) -> Rule:
     return Rule((left,), (right,), ((0,),))
 
 
-def whole_dims(place: int, name: str, linear: bool = False):
-    """One dim (or several) of the first input must be whole; outputs have its shape."""
+def whole_dims(place: int, name: str, linear: bool = False, last: bool = False):
+    """One dim (or several) of the first input must be whole; outputs have its shape. None given is all, or the last."""
 
     def rule(seen: Seen) -> Rule:
         rank = len(seen.inputs[0].shape)
-        dims = seen.dims(place, name, rank)
+        given = seen.argument(place, name, -1 if last else None)
+        dims = {rank - 1} if last and given == -1 else seen.dims(place, name, rank)
         factors = tuple(None if dim in dims else factor for dim, factor in enumerate(_names(rank)))
         return Rule((factors,), (factors,) * len(seen.outputs), ((0,),) if linear else ())
 
