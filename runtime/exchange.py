@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup, Work  # pyright: ignore[reportPrivateImportUsage]
 
-from moec.runtime.communicator import Op, Splits
+from moec.runtime.communicator import Op
 
 MOST_RANKS = 16  # of a group; with more, a ring has fewer messages in flight
 _ONE_STEP = 2 << 20  # bytes that a rank may send in an all_reduce of one step; with more it takes two, and sends less
@@ -75,16 +75,6 @@ class Peers:
         parts = self._room(blocks[self._me])
         works = self._start(blocks, parts)
         return Exchange(works, lambda: self._combined(parts, "sum"))
-
-    def all_to_all(self, x: Tensor, splits: Splits | None) -> Exchange:
-        if splits is None:
-            arrived = torch.empty_like(x)
-            leaving, blocks = x.tensor_split(self._size), arrived.tensor_split(self._size)
-        else:
-            arrived = x.new_empty((sum(splits.receive), *x.shape[1:]))
-            leaving, blocks = x.split(splits.send), arrived.split(splits.receive)
-        blocks[self._me].copy_(leaving[self._me])
-        return Exchange(self._start(leaving, blocks), lambda: arrived)
 
     def _all_reduce_in_two(self, x: Tensor, flat: Tensor, op: Op) -> Exchange:
         """A reduce_scatter, and an all_gather of the parts, in x."""
