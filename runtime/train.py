@@ -72,7 +72,7 @@ def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
 
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
-    rank_module = importlib.import_module(f"rank_{rank:03d}")
+    rank_module = importlib.import_module(f"rank_{rank:0{max(3, len(str(job.world_size - 1)))}d}")
     place = place_of(rank_module)
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)

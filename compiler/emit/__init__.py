@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from moec.compiler.emit.layout import fold_all, listing, paragraph
+from moec.compiler.emit.layout import fold_all, in_docstring, listing, paragraph
 from moec.compiler.emit.plan_json import plan_json
 from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
 from moec.compiler.emit.region_text import Function
@@ -45,7 +45,9 @@ def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
     ranks = _RankFiles(program, writers)
     files |= {f"rank_{rank:0{digits}d}.py": ranks.file(rank) for rank in range(mesh.world_size)}
     folder = Path(program.plan.source.path).stem
-    files["main.py"] = MAIN.format(name=program.plan.name, ranks=mesh.world_size, folder=f"build/{folder}")
+    files["main.py"] = MAIN.format(
+        name=in_docstring(program.plan.name), ranks=mesh.world_size, folder=f"build/{in_docstring(folder)}"
+    )
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(files):
         digest.update(f"{name}\n{files[name]}\n".encode())
@@ -77,7 +79,7 @@ class _RankFiles:
         place = f"Stage {stage.index} of {count}" if count > 1 else "The only stage"
         return {
             "world": program.world_size,
-            "plan": program.plan.name,
+            "plan": in_docstring(program.plan.name),
             "stage": stage.index,
             "stage_text": f"{place}{f', {layers}' if layers else ''}.",
             "step": fold_all(step_lines(stage, count, counter is not None, has_loss, same), 4),
@@ -163,7 +165,7 @@ def _sizes_file(program: Program, sizes: SizeNames, sizing: int) -> str:
         f"DTYPE = torch.{dtype}  # of weights and activations",
         f"FLOAT = torch.{single}  # where more than half is needed",
     ]
-    title = f"Sizes of {program.plan.name}: of the whole, and of one rank where a dim is split."
+    title = f"Sizes of {in_docstring(program.plan.name)}: of the whole, and of one rank where a dim is split."
     return "\n".join([f'"""{title}"""', "", "import torch", "", *lines, "", *sizes.header(sizing), ""])
 
 

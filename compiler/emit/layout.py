@@ -64,6 +64,11 @@ def paragraph(text: str, indent: int, width: int = WIDTH) -> str:
     return f"\n\n{space}".join(filled) + (f"\n{space}" if len(filled) > 1 else "")
 
 
+def in_docstring(text: str) -> str:
+    """Text of the plan as it may stand in a docstring."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def quoted(text: str) -> str:
     """A string as Python, in double quotes where that is as short."""
     plain = repr(text)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moec.compiler.emit.expressions import Writer, dtype_text
-from moec.compiler.emit.layout import quoted
+from moec.compiler.emit.layout import in_docstring, quoted
 from moec.compiler.emit.names import identifier
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
@@ -129,7 +129,7 @@ class _StageWriter:
         mesh = "  ".join(f"{axis.name} {axis.size}" for axis in program.plan.mesh.axes)
         place = f"Stage {self.stage.index} of {count}" if count > 1 else "The only stage"
         return (
-            f"{place} of {program.plan.name}: {', '.join(parts)}.  Mesh {mesh}.\n\n"
+            f"{place} of {in_docstring(program.plan.name)}: {', '.join(parts)}.  Mesh {mesh}.\n\n"
             "Shapes are one rank's own. S split, I the same, R the same but used differently, P summands."
         )
 
