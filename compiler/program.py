@@ -176,6 +176,13 @@ class Transposed:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Sums over one group that go in one message, since none waits for another (join_reductions)."""
+
+    moves: tuple[Transposed, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Add:
     """The gradient of a value that several readers had."""
 
@@ -192,7 +199,33 @@ class Accumulate:
 
 
 Forward: TypeAlias = Compute | Collective
-Reverse: TypeAlias = Backward | Transposed | Add | Accumulate
+Reverse: TypeAlias = Backward | Transposed | Joined | Add | Accumulate
+
+
+def reads(item: Reverse) -> tuple[str, ...]:
+    """The gradients that an instruction of a backward needs."""
+    match item:
+        case Backward(gradients=gradients):
+            return tuple(g for g in gradients if g is not None)
+        case Transposed(source=source) | Accumulate(source=source):
+            return (source,)
+        case Joined(moves=moves):
+            return tuple(move.source for move in moves)
+        case Add(terms=terms):
+            return terms
+
+
+def binds(item: Reverse) -> tuple[str, ...]:
+    """The gradients that it makes."""
+    match item:
+        case Backward(outputs=outputs):
+            return outputs
+        case Transposed(output=output) | Add(output=output):
+            return (output,)
+        case Joined(moves=moves):
+            return tuple(move.output for move in moves)
+        case Accumulate():
+            return ()
 
 
 @dataclass(frozen=True, slots=True)

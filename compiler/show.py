@@ -24,6 +24,7 @@ from moec.compiler.program import (
     Compute,
     Graph,
     Group,
+    Joined,
     Loop,
     Op,
     Part,
@@ -144,6 +145,8 @@ def _reverse(program: Program, unit: Unit, item: Reverse) -> str:
             move = collective.move
             axes = axes_text(program.plan.mesh, move.axes)
             return f"{output} = {move.backward}({source}) over {axes} : {move.kind} of {collective.source}, transposed"
+        case Joined(moves=moves):
+            return f"together: {'; '.join(_reverse(program, unit, move) for move in moves)}"
         case Add(terms=terms, output=output):
             return f"{output} = {' + '.join(terms)}"
         case Accumulate(weight=weight, source=source):

@@ -5,13 +5,16 @@ None is differentiable: the transposed collective stands in the emitted backward
 a collective is the identity and no call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from moec.runtime.communicator import Op, Started, current
+
+_SMALL = 1 << 20  # bytes that are copied into one message
 
 
 @dataclass(slots=True)
@@ -64,6 +67,17 @@ def reduce_scatter(x: Tensor, axes: str, dim: int, name: str = "") -> Tensor:
 def all_to_all(x: Tensor, axes: str, split: int, join: int, name: str = "") -> Tensor:
     """Block j of dim `split` goes to member j; arrivals are concatenated along `join`.  S(join) -> S(split)."""
     return activation(x) if current().size(axes) == 1 else wait(_all_to_all(x, axes, split, join, name, later=False))
+
+
+def all_reduce_together(values: Sequence[Tensor], axes: str, name: str = "") -> tuple[Tensor, ...]:
+    """`all_reduce` of each, in one message where they are small enough that a message costs more than a copy."""
+    alike = len({x.dtype for x in values}) == 1 and sum(x.nbytes for x in values) <= _SMALL
+    if not alike or current().size(axes) == 1:
+        return tuple([all_reduce(x, axes, name) for x in values])
+    packed = torch.cat([x.detach().reshape(-1) for x in values])
+    total = current().all_reduce(packed, axes, "sum", name, False).wait()
+    parts = total.split([x.numel() for x in values])
+    return tuple([_like(part.view(x.shape), x) for part, x in zip(parts, values, strict=True)])
 
 
 def all_reduce_start(x: Tensor, axes: str, name: str = "") -> Pending:

@@ -9,7 +9,7 @@ from moec.compiler.emit.layout import quoted
 from moec.compiler.emit.names import Keys, Line, identifier, name_values
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.emit.types_text import move_comment, signature_text
+from moec.compiler.emit.types_text import joined_comment, move_comment, signature_text
 from moec.compiler.placement import Kind
 from moec.compiler.program import (
     Accumulate,
@@ -17,18 +17,22 @@ from moec.compiler.program import (
     Backward,
     Collective,
     Compute,
+    Joined,
     Program,
     Reverse,
     Routing,
     Transposed,
     Unit,
     Value,
+    binds,
+    reads,
 )
 from moec.compiler.rules import MODULES
 
 RUNTIME = "moec.runtime"
 MOVES = get_args(Kind)
-RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", *MODULES, *MOVES)
+JOINED = "all_reduce_together"
+RESERVED = ("torch", "F", "run", "tape", "w", "stage", "i", *MODULES, *MOVES, JOINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +250,12 @@ class _UnitWriter:
         unit = self.unit
         lines = []
         for item in unit.backward:
-            reads, binds = _reverse_reads(item), _reverse_binds(item)
+            needs, makes = reads(item), binds(item)
             if isinstance(item, Transposed) and item.of.output in kept:
-                binds = (*binds, *(f"{name} kept" for name in _routing_values(kept[item.of.output])))
+                makes = (*makes, *(f"{name} kept" for name in _routing_values(kept[item.of.output])))
             if isinstance(item, Transposed) and item.of.routing is not None:
-                reads = (*reads, *(f"{name} kept" for name in _routing_values(item.of.routing)))
-            lines.append(Line(reads, binds))
+                needs = (*needs, *(f"{name} kept" for name in _routing_values(item.of.routing)))
+            lines.append(Line(needs, makes))
         wishes = {
             name: f"d{wish(_value_of(name, unit.values))}"
             for line in lines
@@ -278,6 +282,8 @@ class _UnitWriter:
                 return [f"{', '.join(names[name] for name in outputs)} = {call}" if outputs else call]
             case Transposed():
                 return self._transposed_lines(item, names, kept)
+            case Joined(moves=moves):
+                return [self._joined_line(moves, names)]
             case Add(terms=terms, output=output):
                 return [f"{names[output]} = {' + '.join(names[term] for term in terms)}"]
             case Accumulate(weight=weight, source=source):
@@ -310,6 +316,14 @@ class _UnitWriter:
         comment = "" if silent else f"  # {move_comment(self.program, self.unit, item.of, backward=True)}"
         return [*lines, call + comment]
 
+    def _joined_line(self, moves: Sequence[Transposed], names: Mapping[str, str]) -> str:
+        self._import(JOINED)
+        outputs = ", ".join(names[move.output] for move in moves)
+        sources = ", ".join(names[move.source] for move in moves)
+        group = quoted(self.program.plan.mesh.name(moves[0].of.move.axes))
+        comment = joined_comment(self.program, self.unit, [move.of for move in moves])
+        return f"{outputs} = {JOINED}(({sources}), {group})  # {comment}"
+
 
 def _routing_values(routing: Routing) -> tuple[str, ...]:
     return (routing.counts, routing.arrivals) if routing.kind == "send" else (routing.arrivals,)
@@ -329,23 +343,3 @@ def _reads(item: Compute | Collective) -> tuple[str, ...]:
 
 def _binds(item: Compute | Collective) -> tuple[str, ...]:
     return item.outputs if isinstance(item, Compute) else (item.output,)
-
-
-def _reverse_reads(item: Reverse) -> tuple[str, ...]:
-    match item:
-        case Backward(gradients=gradients):
-            return tuple(g for g in gradients if g is not None)
-        case Transposed(source=source) | Accumulate(source=source):
-            return (source,)
-        case Add(terms=terms):
-            return terms
-
-
-def _reverse_binds(item: Reverse) -> tuple[str, ...]:
-    match item:
-        case Backward(outputs=outputs):
-            return outputs
-        case Transposed(output=output) | Add(output=output):
-            return (output,)
-        case Accumulate():
-            return ()

@@ -25,6 +25,8 @@ def program(rank):
         x = (torch.arange(48).reshape(4, 4, 3) * (rank + 1) % 17).to(dtype)
         for axes in ("tp", "dp", "turned", "world", "alone"):
             results[f"all_reduce {axes} {dtype}"] = r.all_reduce(x, axes)
+            together = r.all_reduce_together((x, x[0]), axes)
+            results[f"all_reduce_together {axes} {dtype}"] = torch.cat([part.flatten() for part in together])
             results[f"all_reduce_max {axes} {dtype}"] = r.all_reduce_max(x, axes)
             for dim in (0, 1):
                 results[f"all_gather {axes} {dim} {dtype}"] = r.all_gather(x, axes, dim)

@@ -49,6 +49,21 @@ def test_all_reduce(axes, start):
         torch.testing.assert_close(result, sum(whole[m] for m in members(rank, axes)))
 
 
+@pytest.mark.parametrize("other", [torch.float64, torch.float32])
+def test_all_reduce_together(other):
+    """In one message where they are alike, or in several: each has its own shape, dtype and gradient."""
+
+    def call(x, rank):
+        return c.all_reduce_together((x.requires_grad_(), x.detach()[0].to(other).t()), "turned")
+
+    results, whole = run((4, 5, 3), call)
+    for rank, (first, second) in enumerate(results):
+        summands = [whole[m] for m in members(rank, "turned")]
+        torch.testing.assert_close(first, sum(summands))
+        torch.testing.assert_close(second, sum(x[0].to(other).t() for x in summands).to(other))
+        assert first.requires_grad and not second.requires_grad
+
+
 @pytest.mark.parametrize("start", [False, True])
 def test_all_reduce_max(start):
     def call(x, rank):

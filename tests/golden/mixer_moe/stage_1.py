@@ -6,7 +6,16 @@ Shapes are one rank's own. S split, I the same, R the same but used differently,
 import torch.nn.functional as F
 from sizes import CAPACITY, DTYPE, EXPERTS, FFN, FLOAT, LOCAL_BATCH, MIXED, SEQ, VOCAB, WIDTH
 
-from moec.runtime import Slot, Weight, accumulate, all_reduce, all_to_all, first, routing
+from moec.runtime import (
+    Slot,
+    Weight,
+    accumulate,
+    all_reduce,
+    all_reduce_together,
+    all_to_all,
+    first,
+    routing,
+)
 
 WEIGHTS = {
     "block": {
@@ -109,8 +118,8 @@ def block_backward(dx, w, tape):
     drows, dprob = tape.back(collect, dexperts_out)
     drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
     drows = tape.back(experts, drows)
-    dprob = all_reduce(dprob, "tp")  # 512 B x 2: the ranks used it differently
-    drows = all_reduce(drows, "tp")  # 40 KiB x 2: the ranks used it differently
+    # 512 B + 40 KiB x 2: the ranks used them differently, one message
+    dprob, drows = all_reduce_together((dprob, drows), "tp")
     drows = all_to_all(drows, "ep", split=1, join=0)  # 40 KiB x 2: back
     dx, dh = tape.back(norm_router, dx, dprob, drows)
     dcolumns, x = tape.back(mix_up_mix_down, dh)

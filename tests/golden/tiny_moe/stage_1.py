@@ -20,7 +20,16 @@ from sizes import (
     VOCAB,
 )
 
-from moec.runtime import Slot, Weight, all_reduce, all_reduce_max, all_to_all, routing, vocabulary
+from moec.runtime import (
+    Slot,
+    Weight,
+    all_reduce,
+    all_reduce_max,
+    all_reduce_together,
+    all_to_all,
+    routing,
+    vocabulary,
+)
 
 WEIGHTS = {
     "layer": {
@@ -133,8 +142,8 @@ def layer_backward(dx, tape):
     drows, dprob = tape.back(collect, dffn_out)
     drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
     drows = tape.back(ffn, drows)
-    dprob = all_reduce(dprob, "tp")  # 512 B x 2: the ranks used it differently
-    drows = all_reduce(drows, "tp")  # 40 KiB x 2: the ranks used it differently
+    # 512 B + 40 KiB x 2: the ranks used them differently, one message
+    dprob, drows = all_reduce_together((dprob, drows), "tp")
     drows = all_to_all(drows, "ep", split=1, join=0)  # 40 KiB x 2: back
     dx, dattn_out = tape.back(ffn_norm_router, dx, dprob, drows)
     dh = tape.back(attn, dattn_out)
