@@ -350,12 +350,17 @@ class Placer:
         """The dim of a value that the plan splits over an axis, if it divides and may be split here."""
         for dim, name in enumerate(value.dims):
             axes = self.axes_of(name)
-            if axis in axes and (free is None or free[dim]):
+            movable = not value.ragged or dim > ROWS  # rows of experts go home by the way they came alone
+            if axis in axes and movable and (free is None or free[dim]):
                 have = value.placement.split[dim]
                 parts = self.plan.mesh.size((*have, axis))
-                if have == axes[: axes.index(axis)] and self.sizes.value(value.shape[dim], 0) % parts == 0:
+                if have == axes[: axes.index(axis)] and self.divides(value.shape[dim], parts):
                     return dim
         return None
+
+    def divides(self, size: Expr, parts: int) -> bool:
+        """Whether a size splits evenly, in the plan and in the small sizes that are verified."""
+        return all(self.sizes.value(size, sizing) % parts == 0 for sizing in (0, 1))
 
     # ---- What cannot be placed.
 
@@ -424,7 +429,7 @@ class _Types:
         for values, all_factors in ((self._inputs, self._rule.inputs), (self._outputs, self._rule.outputs)):
             for value, factors in zip(values, all_factors, strict=True):
                 for size, other in zip(value.shape, factors, strict=True):
-                    if other == factor and self._placer.sizes.value(size, 0) % parts:
+                    if other == factor and not self._placer.divides(size, parts):
                         padded = any(axes == p for v in self._inputs if v.kind == "weight" for p in v.placement.split)
                         if not padded and not self._padded(factor, axes):
                             return False

@@ -58,7 +58,7 @@ def trace(model: Model) -> Traced:
         path = calls[0].path
         if kind_of[path] not in kinds:
             exports = [
-                _export(module.get_submodule(path), call.args, call.kwargs)
+                _export(module.get_submodule(path), *_unlike(call.args, call.kwargs))
                 for module, call in zip(model.modules, calls, strict=True)
             ]
             kinds[kind_of[path]] = _merge(exports, sizes, path, shared)
@@ -265,7 +265,7 @@ class _Stub(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return self.__dict__["_element"].__getattribute__(name)
+            return getattr(self.__dict__["_element"], name)
 
 
 class _stubs(AbstractContextManager[None]):
@@ -273,7 +273,8 @@ class _stubs(AbstractContextManager[None]):
 
     def __init__(self, module: nn.Module, calls: Sequence[_Call]) -> None:
         self._module, self._calls = module, calls
-        self._elements = _elements(module)
+        called = {call.path for call in calls}
+        self._elements = [(path, element) for path, element in _elements(module) if path in called]
 
     def __enter__(self) -> None:
         _SHAPES[:] = [[x for x in call.outputs if isinstance(x, Tensor)] for call in self._calls]
@@ -299,6 +300,11 @@ def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, ob
         return program
     except Exception as error:
         raise _untraceable(error) from error
+
+
+def _unlike(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[object, ...], Mapping[str, object]]:
+    """The arguments with a tensor of its own for each: two that are one tensor in this call may not be in another."""
+    return tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
 
 
 def _mutates(node: Node) -> bool:

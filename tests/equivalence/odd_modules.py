@@ -508,3 +508,138 @@ class Sequence(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(self.head(self.body(x).mean(1)), label)
+
+
+class Smoothed(Plain):
+    """A mean over labels that are smoothed, of which some do not count."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        label = torch.where(label == 0, -100, label)
+        return F.cross_entropy(self.scores(self.stem(x)), label, label_smoothing=0.1)
+
+
+class Weighted(Plain):
+    """A mean over labels with a weight of each class, which is a buffer."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.register_buffer("weights", torch.linspace(0.5, 1.5, CLASSES))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(self.scores(self.stem(x)), label, weight=self.weights)
+
+
+class Probabilities(Plain):
+    """The truth is a distribution over classes."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        truth = F.one_hot(label, CLASSES).to(x.dtype) * 0.8 + 0.04
+        return F.cross_entropy(self.scores(self.stem(x)), truth)
+
+
+class Each(Plain):
+    """A loss of every sample by itself, of which the larger count more."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        loss = F.cross_entropy(self.scores(self.stem(x)), label, reduction="none")
+        return (loss * loss.detach()).mean()
+
+
+class Binary(Plain):
+    """Every class is a question by itself, with a weight of its positive answers."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.register_buffer("weights", torch.linspace(0.5, 1.5, CLASSES))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        truth = F.one_hot(label, CLASSES).to(x.dtype)
+        return F.binary_cross_entropy_with_logits(self.scores(self.stem(x)), truth, pos_weight=self.weights)
+
+
+class ShiftedLayer(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.down(F.gelu(self.up(x)))
+        return 2 - (h + 1) * 0.5 + 0.1 * x + (h * 8).long().to(x.dtype) * 0.01
+
+
+class Shifted(Plain):
+    """Numbers are added to what may be a sum over ranks, and it is multiplied and cut off."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers = nn.ModuleList(ShiftedLayer(width, inner) for _ in range(layers))
+
+
+class Squeezed(Plain):
+    """A dim of one is put in and taken out, beside one that is of one on a rank only."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        x = self.stem(x).unsqueeze(1).squeeze()
+        return F.cross_entropy(self.scores(x[:, None].squeeze(1)), label)
+
+
+class Padded(nn.Module):
+    """A table of which one row stays as it is."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4, words: int = 12):
+        super().__init__()
+        self.table = nn.Embedding(words, width, padding_idx=0)
+        self.layers = nn.ModuleList(Block(width, inner) for _ in range(layers))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        h = self.table((x[..., 0] * 4).long().clamp(-5, 5) + 5)
+        h = h + self.table(torch.zeros_like(label))[:, None]
+        for layer in self.layers:
+            h = layer(h)
+        return F.cross_entropy(self.head(h.mean(1)), label)
+
+
+class Given(nn.Module):
+    """Layers are given a weight of the model, which all of them read, and each gives it to the next with its own."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.layers = nn.ModuleList(GivenLayer(width, inner) for _ in range(layers))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scale = self.scale
+        for layer in self.layers:
+            x, scale = layer(x, self.scale, scale)
+        return F.cross_entropy(self.head(x.mean(1) * scale), label)
+
+
+class GivenLayer(nn.Module):
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor, scale: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        return x + self.down(F.silu(self.up(x * scale))) * last, last * scale.sigmoid()
+
+
+class HalfFrozen(Plain):
+    """Every other layer has a matrix that is not trained."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        for layer in self.layers[::2]:
+            layer.up.weight.requires_grad_(False)
+
+
+class Vector(Plain):
+    """A matrix times a vector, a bias that is a matrix, and a norm over a dim."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.direction = nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        x = self.stem(x)
+        along = x @ self.direction
+        x = x - along[..., None] * self.direction / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return F.cross_entropy(self.scores(x / x.norm(dim=1, keepdim=True)) + x.var(1).sum(-1, keepdim=True), label)

@@ -41,6 +41,12 @@ REFUSED = {
 }
 """Those that cannot be split over ranks, or that say something about one step only."""
 
+SPLIT = (
+    "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
+    "Squeezed Padded Given HalfFrozen Vector"
+).split()
+"""Those whose layers have an inner dim, which is split."""
+
 INNER = '"*.up.weight" [inner, _]   "*.up.bias" [inner]   "*.down.weight" [_, inner]'
 
 PLAN = """
@@ -79,7 +85,7 @@ def test_samples_and_stages(module: str, tmp_path: Path) -> None:
         assert all(fault.code.startswith("E") and fault.headline for fault in refusal.diagnostics)
 
 
-@pytest.mark.parametrize("module", ["Plain", "SumAndCount", "Skip", "UNet", "Twice", "Around", "WithKeywords", "Split"])
+@pytest.mark.parametrize("module", SPLIT)
 def test_inner_dims(module: str, tmp_path: Path) -> None:
     shard = "layers over pp   batch over dp   inner over tp"
     assert equal(tmp_path, module, "pp = 2   dp = 2   tp = 2", shard, weights=INNER)
