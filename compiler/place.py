@@ -404,7 +404,7 @@ class _Types:
         return targets
 
     def _decide_splits(self) -> None:
-        """A split weight decides, then the activations, the larger first."""
+        """A split weight decides, then the activations, the larger first; who splits a dim further is followed."""
 
         def weight_first(place: int) -> tuple[bool, float, int]:
             value = self._inputs[place]
@@ -415,13 +415,15 @@ class _Types:
         for place in sorted(range(len(self._inputs)), key=weight_first):
             value, factors = self._inputs[place], self._rule.inputs[place]
             for dim, (factor, axes) in enumerate(zip(factors, value.placement.split, strict=True)):
-                if factor is None or factor in self.split or not axes:
+                have = self.split.get(factor, ()) if factor else ()
+                if factor is None or axes[: len(have)] != have:
                     continue
                 counted = bool(value.ragged) and dim == ROWS  # how many rows are where is data, in any order
-                free = tuple(axis for axis in axes if axis not in taken) if counted else _leading(axes, taken)
-                if free and (counted or self._divides(factor, free)):
-                    self.split[factor] = free
-                    taken |= set(free)
+                more = axes[len(have) :]
+                more = tuple(axis for axis in more if axis not in taken) if counted else _leading(more, taken)
+                if more and (counted or self._divides(factor, (*have, *more))):
+                    self.split[factor] = (*have, *more)
+                    taken |= set(more)
 
     def _divides(self, factor: str, axes: Axes) -> bool:
         """Weights may be padded; what else is split must divide, also where another dim has the factor."""

@@ -97,7 +97,7 @@ def move_comment(program: Program, unit: Unit, item: Collective, backward: bool)
 def joined_comment(program: Program, unit: Unit, items: Sequence[Collective]) -> str:
     """How much sums in one message move backward, among how many."""
     moved = " + ".join(bytes_text(program, unit.values[item.output]) for item in items)
-    return f"{moved} x {program.plan.mesh.size(items[0].move.axes)}: the ranks used them differently, one message"
+    return f"{moved} x {program.plan.mesh.size(items[0].move.axes)}: the ranks used them differently"
 
 
 def _reason(item: Collective) -> str:

@@ -20,7 +20,7 @@ from sizes import (
     VOCAB,
 )
 
-from moec.runtime import Slot, Weight, all_gather, all_reduce, all_to_all, routing, take, vocabulary
+from moec.runtime import Slot, Weight, all_reduce, all_reduce_together, all_to_all, routing, vocabulary
 
 WEIGHTS = {
     "embed": {
@@ -114,10 +114,10 @@ def ffn(rows, up, down):
 
 
 def collect(rows, prob, expert, place):
-    """rows [EXPERTS, BATCH_PER_DP, CAPACITY, HIDDEN]  dp S(batch)  tp P;  prob [BATCH_PER_DP, SEQ, 1]  dp
-    S(batch)  tp R;  expert, place [BATCH_PER_DP, SEQ, 1]  dp S(batch)
+    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  dp, ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]
+    dp, ep S(batch)  tp R;  expert, place [LOCAL_BATCH, SEQ, 1]  dp, ep S(batch)
 
-    ->  ffn_out [BATCH_PER_DP, SEQ, HIDDEN]  dp S(batch)  tp P
+    ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  tp P
     """
     return routing.collect(rows, prob, expert, place, "per_sequence")
 
@@ -140,13 +140,9 @@ def layer_forward(x, cos, sin, w, tape):
     attn_out = all_reduce(attn_out, "tp")  # 16 MiB x 4: P -> I
     x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
     rows = all_to_all(rows, "ep", split=0, join=1)  # 18 MiB x 16: S(batch) -> S(experts)
-    prob = all_gather(prob, "ep", dim=0)  # 16 KiB x 16: S(batch) -> I
-    expert = all_gather(expert, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I
-    place = all_gather(place, "ep", dim=0)  # 32 KiB x 16: S(batch) -> I
     rows = tape.run(ffn, rows, w.up, w.down)
-    rows = all_gather(rows, "ep", dim=0)  # 18 MiB x 16: S(experts) -> I
+    rows = all_to_all(rows, "ep", split=1, join=0)  # 18 MiB x 16: S(experts) -> S(batch)
     ffn_out = tape.run(collect, rows, prob, expert, place)
-    ffn_out = take(ffn_out, "ep", dim=0)
     ffn_out = all_reduce(ffn_out, "tp")  # 16 MiB x 4: P -> I
     return tape.run(add, x, ffn_out)
 
@@ -154,13 +150,11 @@ def layer_forward(x, cos, sin, w, tape):
 def layer_backward(dx, tape):
     """The same, transposed, last line first."""
     dx, dffn_out = tape.back(add, dx)
-    dffn_out = all_gather(dffn_out, "ep", dim=0)  # 256 MiB x 16: of the whole
     drows, dprob = tape.back(collect, dffn_out)
-    drows = take(drows, "ep", dim=0)
+    drows = all_to_all(drows, "ep", split=0, join=1)  # 18 MiB x 16: back
     drows = tape.back(ffn, drows)
-    dprob = all_reduce(dprob, "tp")  # 256 KiB x 4: the ranks used it differently
-    dprob = take(dprob, "ep", dim=0)
-    drows = all_reduce(drows, "tp")  # 18 MiB x 4: the ranks used it differently
+    # 16 KiB + 18 MiB x 4: the ranks used them differently
+    dprob, drows = all_reduce_together((dprob, drows), "tp")
     drows = all_to_all(drows, "ep", split=1, join=0)  # 18 MiB x 16: back
     dx, dattn_out = tape.back(ffn_norm_router, dx, dprob, drows)
     dh = tape.back(attn, dattn_out)

@@ -118,7 +118,7 @@ def block_backward(dx, w, tape):
     drows, dprob = tape.back(collect, dexperts_out)
     drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
     drows = tape.back(experts, drows)
-    # 512 B + 40 KiB x 2: the ranks used them differently, one message
+    # 512 B + 40 KiB x 2: the ranks used them differently
     dprob, drows = all_reduce_together((dprob, drows), "tp")
     drows = all_to_all(drows, "ep", split=1, join=0)  # 40 KiB x 2: back
     dx, dh = tape.back(norm_router, dx, dprob, drows)
