@@ -21,6 +21,9 @@ from moec.dsl.plan import Plan
 
 Item = Op | Collective
 
+CONSTANT = {"aten.detach", *(f"aten.{name}_like" for name in ("zeros", "ones", "full"))}
+"""Operators through which no gradient flows."""
+
 ROWS = 1
 """Dim of a ragged value that its rows lie along: how many are where is data."""
 
@@ -150,7 +153,7 @@ class Placer:
         ragged = next((self.values[sources[value.name]] for value in inputs if value.ragged), None)
         typed = []
         for value, factors in zip(made, rule.outputs, strict=True):
-            carries = differentiable and value.dtype.is_floating_point and op.target != "aten.detach"
+            carries = differentiable and value.dtype.is_floating_point and op.target not in CONSTANT
             placement = types.output(factors)
             typed.append(
                 replace(

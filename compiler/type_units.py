@@ -29,6 +29,7 @@ def type_units(program: Program) -> Program:
         typed = _Typing(program, shared)
         typed.run()
         typed.check_splits()
+        typed.check_loss()
         summed = typed.summed_by_weight()
         uneven = {name: _union(sets) for name, sets in summed.items() if len(set(sets)) > 1}
         if all(set(axes) <= set(shared.get(name, ())) for name, axes in uneven.items()):
@@ -71,6 +72,12 @@ class _Typing:
                         faults.setdefault(fault.headline, fault)
         if faults:
             raise PlanError(faults.values())
+
+    def check_loss(self) -> None:
+        """Raise PlanError for a loss that no weight has a part in."""
+        if not self.values[self.program.loss].differentiable:
+            help = "compute it from weights that are trained"
+            raise PlanError((Diagnostic("E410", "the loss does not depend on any weight", (), (help,)),))
 
     def _uneven(self, size: Expr, axes: Axes, dim: str | None, weight: str) -> Diagnostic | None:
         plan, parts = self.program.plan, self.program.plan.mesh.size(axes)

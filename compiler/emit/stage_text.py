@@ -422,7 +422,8 @@ class _StageWriter:
             value = self._carried_input(outer[inner], number)
             name = names[value]
             if terms.get(self.names[value]) or name in targets:
-                name = unique(name, {*targets, *terms[self.names[value]]} if self.names[value] in terms else targets)
+                waiting = (term for found in terms.values() for term in found)
+                name = unique(name, {*targets, *names.values(), *waiting})
             targets.append(name)
             later.append((self.names[value], name))
         call_text = f"{call.unit}_backward({', '.join([*seeds, *extra, 'tape'])})"

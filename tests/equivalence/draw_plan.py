@@ -119,7 +119,9 @@ def _lines(draw: Draw, mesh: Mesh, sparse: bool) -> dict[str, tuple[str, ...]]:
         taken[dim] = {atom for name in chosen for atom in mesh.atoms_of(name)}
     idle = [name for name in names if _idle(name, mesh, lines)]
     if idle:
-        lines["batch"] = (*lines.get("batch", ()), *(name for name in idle if name in names))
+        free = {atom for name in idle for atom in mesh.atoms_of(name)}
+        kept = (name for name in lines.get("batch", ()) if not free & set(mesh.atoms_of(name)))
+        lines["batch"] = (*kept, *idle)
     return lines
 
 

@@ -51,8 +51,8 @@ INNER = '"*.up.weight" [inner, _]   "*.up.bias" [inner]   "*.down.weight" [_, in
 
 PLAN = """
 model odd = python "odd_modules:{module}" {{
-  width = 8   inner = 12   layers = 4   rows = 5
-  small {{ width = 10   inner = 6 }}
+  width = 8   inner = 12   layers = 4   rows = 6
+  small {{ width = 10   inner = 6   rows = 4 }}
   inputs {{ {inputs} }}
   {weights}
 }}
@@ -89,6 +89,19 @@ def test_samples_and_stages(module: str, tmp_path: Path) -> None:
 def test_inner_dims(module: str, tmp_path: Path) -> None:
     shard = "layers over pp   batch over dp   inner over tp"
     assert equal(tmp_path, module, "pp = 2   dp = 2   tp = 2", shard, weights=INNER)
+
+
+AWKWARD = {
+    "rows split": ("y = 4   r = 2", "batch over y   rows over r", '"nothing" [rows]'),
+    "samples and inner dims over one axis": ("r = 2", "batch, inner over r", INNER),
+    "width of all": ("a = 2   b = 3", "width over a   inner over b", '"*.weight" [_, width]   "*.up.bias" [inner]'),
+}
+
+
+@pytest.mark.parametrize("module", SPLIT)
+@pytest.mark.parametrize("mesh, shard, weights", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_meshes(mesh: str, shard: str, weights: str, module: str, tmp_path: Path) -> None:
+    assert equal(tmp_path, module, mesh, shard, weights=weights)
 
 
 STAGES = ("pp = 2   dp = 2", "layers over pp   batch over dp")
