@@ -1,42 +1,27 @@
-"""Time a step of the emitted program of a mesh of ones beside the plain module under autograd, in one process.
+"""Time a step of the emitted program of one rank beside the plain module under autograd, which is what it computes.
 
-    python benchmarks/one_rank.py --hidden 64
+    python benchmarks/one_rank.py --hidden 256
 
-They take turns on the same samples, and their losses must agree; what is printed is what step.py prints.
+The two take turns in one process; what is printed is as that of step.py.
 """
 
-import argparse
-import os
-import sys
-from pathlib import Path
-
-import torch
 from emitted import Emitted, join
-from rivals.workload import Rival
-from rivals_agree import Plain
-from step import arguments, report, sizes_of, take_turns
+from plain import Plain
+from step import arguments, prepare, report, sizes_of, source_of, take_turns
 
-from moec.runtime.allocator import keep_freed_memory
-from moec.runtime.data import Text
-from moec.runtime.job import Input
-
-MESH = {"pp": 1, "ep": 1, "tp": 1}
+MESH = {"dp": 1}
 
 
 def main() -> None:
-    sys.argv[1:1] = [f"{axis}={size}" for axis, size in MESH.items()]
-    options = arguments()
+    options = arguments(__doc__)
     sizes = sizes_of(options)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    os.environ.pop("MASTER_ADDR", None)
+    prepare()
     folder, ranks = join(0, 1, MESH, sizes)
-    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
-    source = Text.read([Path(argparse.__file__)], inputs, 0)
-    contestants: dict[str, Rival] = {"moec": Emitted(folder, source), "plain": Plain()}
-    for contestant in contestants.values():
-        contestant.setup(0, 1, MESH, sizes)
-    report(MESH, sizes, take_turns(contestants, source, options.steps))
+    source = source_of(sizes)
+    rivals = {"moec": Emitted(folder, source), "plain": Plain()}
+    for rival in rivals.values():
+        rival.setup(0, 1, MESH, sizes)
+    report("one rank", sizes, take_turns(rivals, source, options.steps))
     ranks.close()
 
 

@@ -41,23 +41,32 @@ class Seconds:
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__, several=True)
     mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
     sizes = sizes_of(options)
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    prepare()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     folder, ranks = join(rank, world, mesh, sizes)
-    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
-    source = Text.read([Path(argparse.__file__)], inputs, 0)
+    source = source_of(sizes)
     rivals: dict[str, Rival] = {"moec": Emitted(folder, source), "by hand": ByHand(), "parts": Parts()}
     rivals = {name: rival for name, rival in rivals.items() if name.split()[-1] not in options.without}
     for rival in rivals.values():
         rival.setup(rank, world, mesh, sizes)
     seconds = take_turns(rivals, source, options.steps)
     if rank == 0:
-        report(mesh, sizes, seconds)
+        report(" ".join(options.mesh), sizes, seconds)
     ranks.close()
+
+
+def prepare() -> None:
+    """As a rank of the emitted program does; the others profit as well."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def source_of(sizes: Sizes) -> Text:
+    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
+    return Text.read([Path(argparse.__file__)], inputs, 0)
 
 
 def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[str, Seconds]:
@@ -83,8 +92,8 @@ def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[st
     return seconds
 
 
-def report(mesh: Mapping[str, int], sizes: Sizes, seconds: Mapping[str, Seconds]) -> None:
-    title = f"{' '.join(f'{axis}={size}' for axis, size in mesh.items())} hidden {sizes.hidden}"
+def report(what: str, sizes: Sizes, seconds: Mapping[str, Seconds]) -> None:
+    title = f"{what} hidden {sizes.hidden}"
     print(f"{title:24} {'wall':9} {compared({name: taken.wall for name, taken in seconds.items()})}")
     print(f"{'':24} {'processor':9} {compared({name: x.processor for name, x in seconds.items()})}", flush=True)
 
@@ -117,9 +126,12 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
     )
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mesh", nargs="+", help="such as pp=2 ep=2 tp=2; the last axis varies fastest")
+def arguments(description: str | None, several: bool = False) -> argparse.Namespace:
+    """Those of the model, and with several ranks those of the mesh and of the rivals."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if several:
+        parser.add_argument("mesh", nargs="+", help="such as pp=2 ep=2 tp=2; the last axis varies fastest")
+        parser.add_argument("--without", nargs="*", default=(), choices=("hand", "parts"), help="rivals to leave out")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--heads", type=int, default=4)
@@ -131,7 +143,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--clip", type=float)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--without", nargs="*", default=(), choices=("hand", "parts"), help="rivals to leave out")
     return parser.parse_args()
 
 
