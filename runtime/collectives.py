@@ -176,12 +176,12 @@ def _cut(x: Tensor, size: int, dim: int) -> Tensor:
     n = _block(x, dim, size)
     x = x.detach()
     dim = dim % x.dim()
-    return x if dim == 0 else x.unflatten(dim, (size, n)).movedim(dim, 0).flatten(0, 1)
+    return x if dim == 0 else x.view(*x.shape[:dim], size, n, *x.shape[dim + 1 :]).movedim(dim, 0).flatten(0, 1)
 
 
 def _joined(x: Tensor, size: int, dim: int) -> Tensor:
     """[size * rows, ..] -> [rows, .., size * n, ..]: the blocks of dim 0 side by side along dim."""
-    return x.unflatten(0, (size, x.shape[0] // size)).movedim(0, dim).flatten(dim, dim + 1)
+    return x.view(size, x.shape[0] // size, *x.shape[1:]).movedim(0, dim).flatten(dim, dim + 1)
 
 
 def _block(x: Tensor, dim: int, size: int) -> int:

@@ -63,7 +63,7 @@ def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
     """One matrix per expert. rows [E, G, C, K], weight [E, N, K] -> [E, G, C, N]."""
     if torch.compiler.is_exporting():
         return torch.ops.moec.grouped_linear(rows, weight)
-    return batched_linear(rows.flatten(1, 2), weight).unflatten(1, rows.shape[1:3])
+    return batched_linear(rows.flatten(1, 2), weight).view(*rows.shape[:3], weight.shape[1])
 
 
 def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: str = PER_SEQUENCE) -> Tensor:
