@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -36,11 +35,3 @@ class Model:
     patterns: tuple[tuple[str, tuple[str | None, ...]], ...]
     initial: tuple[tuple[str, str], ...]
     padded: frozenset[str] = frozenset()  # logical dims that need not divide: what is added to them has no effect
-
-    def dims_of(self, weight: str, rank: int) -> tuple[str | None, ...]:
-        """Logical dims of a weight, by the first pattern that matches its name."""
-        found = next((dims for pattern, dims in self.patterns if fnmatchcase(weight, pattern)), ())
-        return found if len(found) == rank else (None,) * rank
-
-    def init_of(self, weight: str) -> str:
-        return next(init for pattern, init in self.initial if fnmatchcase(weight, pattern))

@@ -77,11 +77,10 @@ def _spans(pieces: Sequence[Sequence[Call]], program: Program) -> dict[str, tupl
     """Weights that calls of several stages have: their stages."""
     stages: dict[str, list[int]] = {}
     for index, piece in enumerate(pieces):
-        for call in piece:
-            for parameter in program.units[call.unit].parameters:
-                found = stages.setdefault(full_name(call.prefix, parameter.name), [])
-                if index not in found:
-                    found.append(index)
+        for name, _, _ in program.weights(piece):
+            found = stages.setdefault(name, [])
+            if index not in found:
+                found.append(index)
     return {name: tuple(found) for name, found in stages.items() if len(found) > 1}
 
 

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-import torch
 from sympy import Expr
 
-from moec.compiler.placement import Axes, Move, Placement, invariant, moves_between
-from moec.compiler.program import Collective, Graph, Op, Ref, Value, Where, refs, renamed
+from moec.compiler.placement import Axes, Move, Placement, moves_between
+from moec.compiler.program import Collective, Graph, Op, Value, Where, renamed
 from moec.compiler.rules import RULES, Rule, Seen
 from moec.compiler.sizes import Sizes
 from moec.dsl.diagnostics import Diagnostic, PlanError
@@ -74,6 +73,21 @@ def place(
     weights = {name: placer.summed[name] for name in names if name in used or name in outputs}
     read = _inputs_as_read(placer, graph.inputs, used)
     return Placed(read, outputs, weights, names, tuple(placer.items), placer.values, placer.cost)
+
+
+def planned_axes(plan: Plan, dim: str | None) -> Axes:
+    """The axes that the plan gives to a logical dim, those of one rank left out."""
+    return tuple(axis for axis in plan.axes_of(dim) if plan.mesh.size((axis,)) > 1) if dim else ()
+
+
+def planned_split(plan: Plan, dims: Sequence[str | None]) -> tuple[Axes, ...]:
+    """The axes that split each of these dims of one tensor; an axis that is given to two splits the first."""
+    taken: set[str] = set()
+    split: list[Axes] = []
+    for dim in dims:
+        split.append(tuple(axis for axis in planned_axes(plan, dim) if axis not in taken))
+        taken |= set(split[-1])
+    return tuple(split)
 
 
 def _inputs_as_read(placer: "Placer", inputs: tuple[str, ...], used: set[str]) -> tuple[tuple[str, str], ...]:
@@ -199,22 +213,18 @@ class Placer:
 
     def axes_of(self, dim: str | None) -> Axes:
         """The axes that the plan gives to a logical dim, those of one rank left out."""
-        return tuple(axis for axis in self.plan.axes_of(dim) if self.plan.mesh.size((axis,)) > 1) if dim else ()
+        return planned_axes(self.plan, dim)
 
     # ---- Weights.
 
     def add_weight(self, name: str, dims: tuple[str | None, ...], shared: Axes) -> None:
         """A weight is split as the plan says of its dims; an axis that splits two of them splits the first."""
         value = self.graph.values[name]
-        taken: set[str] = set()
-        split: list[Axes] = []
-        for dim in dims:
-            axes = tuple(axis for axis in self.axes_of(dim) if axis not in taken)
-            taken |= set(axes)
-            split.append(axes)
+        split = planned_split(self.plan, dims)
+        taken = {axis for axes in split for axis in axes}
         trained = value.kind == "weight" and value.dtype.is_floating_point
         different = tuple(axis for axis in shared if axis not in taken)
-        placement = Placement(tuple(split), replicated=different if trained else ())
+        placement = Placement(split, replicated=different if trained else ())
         self.values[name] = replace(value, placement=placement, dims=dims, differentiable=trained)
         self.summed[name] = tuple(sorted(different, key=self._order))
         if trained:
@@ -552,6 +562,3 @@ def _renamed(args: tuple[object, ...], names: Mapping[str, str]) -> tuple[object
 
 def _renamed_items(kwargs: tuple[tuple[str, object], ...], names: Mapping[str, str]) -> tuple[tuple[str, object], ...]:
     return tuple((key, renamed(value, names)) for key, value in kwargs)
-
-
-__all__ = ["Item", "Placed", "Placer", "Ref", "invariant", "place", "refs", "torch"]

@@ -5,8 +5,9 @@ forward and backward, regions of plain operators with collectives between them. 
 schedule. All sizes are formulas over the plan's symbols; names refer to values, never numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Literal, TypeAlias
 
 import torch
@@ -330,17 +331,32 @@ class Program:
     @property
     def parameters(self) -> int:
         """Trained elements of the model, each counted once."""
-        seen: dict[str, int] = {}
-        for call in self.calls:
-            unit = self.units[call.unit]
-            for parameter in unit.parameters:
-                if parameter.trainable:
-                    name = full_name(call.prefix, parameter.name)
-                    count = 1
-                    for size in unit.values[parameter.value].shape:
-                        count *= int(self.sizes.value(size, 0))
-                    seen[name] = count
-        return sum(seen.values())
+        trained = {name: value for name, parameter, value in self.weights(self.calls) if parameter.trainable}
+        return sum(prod(int(self.sizes.value(size, 0)) for size in value.shape) for value in trained.values())
+
+    def weights(self, calls: Iterable[Call]) -> Iterator[tuple[str, Parameter, Value]]:
+        """Full name, parameter and value of every weight of these calls; one that several have comes again."""
+        return weights_of(calls, self.units)
+
+    def has_loss(self, stage: Stage) -> bool:
+        return any(self.loss in call.outputs for call in stage.calls)
+
+    def local_size(self, size: Expr, axes: Axes, sizing: int = 0) -> int:
+        """A rank's part of a size in one of the sizings; of one that does not divide, padded."""
+        return -(-int(self.sizes.value(size, sizing)) // self.plan.mesh.size(axes))
+
+    def local_shape(self, value: Value, sizing: int = 0) -> list[int]:
+        """The shape of a rank's part of a value; the last rank's may be shorter where a size does not divide."""
+        sizes = zip(value.shape, value.placement.split, strict=True)
+        return [self.local_size(size, axes, sizing) for size, axes in sizes]
+
+
+def weights_of(calls: Iterable[Call], units: Mapping[str, Unit]) -> Iterator[tuple[str, Parameter, Value]]:
+    """As `Program.weights`."""
+    for call in calls:
+        unit = units[call.unit]
+        for parameter in unit.parameters:
+            yield full_name(call.prefix, parameter.name), parameter, unit.values[parameter.value]
 
 
 def full_name(prefix: str, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import assert_never
 import torch
 from sympy import Expr
 
+from moec.compiler.emit.expressions import dtype_text
 from moec.compiler.emit.types_text import letters, type_text
 from moec.compiler.pipeline import PASSES, compile_plan
 from moec.compiler.program import (
@@ -225,7 +226,7 @@ def _shape(value: Value) -> str:
 
 def _dtype(dtype: torch.dtype) -> str:
     """As the emitted text says it: the plan's precision, and what is always at least single, have names."""
-    return {torch.bfloat16: "DTYPE", torch.float32: "FLOAT"}.get(dtype, str(dtype).removeprefix("torch."))
+    return dtype_text(dtype).removeprefix("torch.")
 
 
 def _indented(lines: Iterator[str], levels: int = 1) -> Iterator[str]:

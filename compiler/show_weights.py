@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from moec.compiler.placement import Axes
-from moec.compiler.program import Call, Parameter, Program, Stage, Value, full_name
+from moec.compiler.program import Call, Parameter, Program, Stage, full_name
 from moec.dsl.mesh import Mesh
 
 HEADINGS = ("weight", "shape", "a rank's slice", "split", "gradient summed over", "stage")
@@ -97,17 +97,11 @@ def _weight(program: Program, call: Call, parameter: Parameter, stages: tuple[in
         if axes
     ]
     summed = (axes_text(mesh, parameter.summed) or "nothing") if parameter.trainable else "not trained"
-    cells = str(whole), str(_part(program, value)), "; ".join(split) or "whole", summed
+    cells = str(whole), str(program.local_shape(value)), "; ".join(split) or "whole", summed
     head, _, tail = call.prefix.rpartition(".")
     if call.repeated and tail.isdecimal():
         return _Weight(f"{head}." if head else "", int(tail), f".{parameter.name}", cells, stages)
     return _Weight(full_name(call.prefix, parameter.name), None, "", cells, stages)
-
-
-def _part(program: Program, value: Value) -> list[int]:
-    """The shape of a rank's slice; the last rank's may be shorter where a size does not divide."""
-    sizes = zip(value.shape, value.placement.split, strict=True)
-    return [-(-int(program.sizes.value(size, 0)) // program.plan.mesh.size(axes)) for size, axes in sizes]
 
 
 def _totals(program: Program) -> list[str]:
@@ -124,9 +118,5 @@ def _totals(program: Program) -> list[str]:
 
 
 def _held(program: Program, stage: Stage) -> int:
-    parts: dict[str, int] = {}
-    for call in stage.calls:
-        unit = program.units[call.unit]
-        for parameter in unit.parameters:
-            parts[full_name(call.prefix, parameter.name)] = math.prod(_part(program, unit.values[parameter.value]))
-    return sum(parts.values())
+    held = {name: value for name, _, value in program.weights(stage.calls)}
+    return sum(math.prod(program.local_shape(value)) for value in held.values())

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from moec.compiler.model import Model
-from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, renamed, whole
+from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, whole
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
@@ -208,7 +208,7 @@ def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
                 for m in module.get_submodule(path).modules()
                 if others and type(m).__name__ not in others[0]
             ]
-            name = base if len(firsts) == 1 else f"{_snake(apart[0])}_{base}" if apart and own != set() else base
+            name = base if len(firsts) == 1 else f"{_snake(apart[0])}_{base}" if apart else base
             taken = set(names.values())
             names[list_path, digest] = unique(name, taken)
     return {call.path: names[call.path.rpartition(".")[0], call.hash] for call in calls}
@@ -587,6 +587,3 @@ def _frames_of_error(error: BaseException) -> list[Frame]:
 
 def _fault(code: str, headline: str, *help: str) -> PlanError:
     return PlanError((Diagnostic(code, headline, (), help),))
-
-
-__all__ = ["LAYER", "Traced", "renamed", "trace"]

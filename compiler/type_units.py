@@ -8,9 +8,9 @@ from sympy import Expr
 
 from moec.compiler.add_backward import add_backward
 from moec.compiler.cut_regions import cut_regions
-from moec.compiler.place import Placed, place
+from moec.compiler.place import Placed, place, planned_split
 from moec.compiler.placement import Axes, Placement
-from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name
+from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name, weights_of
 from moec.compiler.unique import unique
 from moec.dsl.diagnostics import Diagnostic, PlanError
 
@@ -62,14 +62,11 @@ class _Typing:
     def check_splits(self) -> None:
         """Raise PlanError for weights whose dims do not divide over their axes, in the plan or in its small sizes."""
         faults: dict[str, Diagnostic] = {}
-        for call in self.calls:
-            unit = self.units[call.unit]
-            for parameter in unit.parameters:
-                value = unit.values[parameter.value]
-                for size, axes, dim in zip(value.shape, value.placement.split, value.dims, strict=True):
-                    fault = self._uneven(size, axes, dim, full_name(call.prefix, parameter.name))
-                    if fault is not None:
-                        faults.setdefault(fault.headline, fault)
+        for name, _, value in weights_of(self.calls, self.units):
+            for size, axes, dim in zip(value.shape, value.placement.split, value.dims, strict=True):
+                fault = self._uneven(size, axes, dim, name)
+                if fault is not None:
+                    faults.setdefault(fault.headline, fault)
         if faults:
             raise PlanError(faults.values())
 
@@ -94,9 +91,8 @@ class _Typing:
 
     def summed_by_weight(self) -> dict[str, list[Axes]]:
         found: dict[str, list[Axes]] = {}
-        for call in self.calls:
-            for parameter in self.units[call.unit].parameters:
-                found.setdefault(full_name(call.prefix, parameter.name), []).append(parameter.summed)
+        for name, parameter, _ in weights_of(self.calls, self.units):
+            found.setdefault(name, []).append(parameter.summed)
         return found
 
     def counter(self) -> Unit | None:
@@ -110,14 +106,7 @@ class _Typing:
 
     def _input(self, value: Value, dims: tuple[str | None, ...]) -> Value:
         """An input of the model is read as the plan splits its dims."""
-        plan = self.program.plan
-        taken: set[str] = set()
-        split: list[Axes] = []
-        for dim in dims:
-            axes = tuple(a for a in plan.axes_of(dim) if plan.mesh.size((a,)) > 1 and a not in taken) if dim else ()
-            taken |= set(axes)
-            split.append(axes)
-        return replace(value, kind="input", placement=Placement(tuple(split)), dims=dims)
+        return replace(value, kind="input", placement=Placement(planned_split(self.program.plan, dims)), dims=dims)
 
     def _type(self, call: Call) -> None:
         graph = self.program.graphs[call.unit]

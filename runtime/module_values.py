@@ -41,7 +41,7 @@ class ModuleValues:
 
     def __post_init__(self) -> None:
         self._recording = Recording(self.seed)
-        build = _class_of(self.model)
+        build = class_of(self.model)
         try:
             with torch.random.fork_rng(devices=()):
                 torch.manual_seed(self.seed)
@@ -68,7 +68,8 @@ class ModuleValues:
         return whole[tuple(where)].to(torch.complex128 if whole.is_complex() else torch.float64)
 
 
-def _class_of(model: Model) -> type[nn.Module]:
+def class_of(model: Model) -> type[nn.Module]:
+    """The class that a model names; raises ModelFault if there is none."""
     module_name, _, name = model.target.partition(":")
     try:
         return vars(importlib.import_module(module_name))[name]

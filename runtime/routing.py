@@ -174,11 +174,6 @@ def collect_rows(rows: Tensor, prob: Tensor, expert: Tensor, kept: Tensor | None
     return _fetched(table, prob, place.view_as(expert))
 
 
-def kept_of(place: Tensor, capacity: int | None) -> Tensor | None:
-    """Which choices survive: None where nothing is dropped."""
-    return None if capacity is None else place < capacity
-
-
 def _order(expert: Tensor, kept: Tensor | None, experts: int) -> tuple[Tensor, Tensor]:
     key = expert.flatten()
     if kept is not None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
 from moec.compiler.emit.region_text import Function
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText, ranges_text, stage_text
-from moec.compiler.emit.types_text import same_axes
+from moec.compiler.emit.types_text import place_text, same_group
 from moec.compiler.program import Program
 
 FULL, SMALL = 0, 1
@@ -39,9 +41,7 @@ def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
     files["sizes.py"] = _sizes_file(program, sizes, sizing)
     mesh = program.plan.mesh
     digits = max(3, len(str(mesh.world_size - 1)))
-    writers = [
-        RankWriter(program, sizes, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)
-    ]
+    writers = [RankWriter(program, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
     ranks = _RankFiles(program, writers)
     files |= {f"rank_{rank:0{digits}d}.py": ranks.file(rank) for rank in range(mesh.world_size)}
     folder = Path(program.plan.source.path).stem
@@ -71,18 +71,15 @@ class _RankFiles:
     def _stage(self, writer: RankWriter) -> dict[str, object]:
         program, stage = self._program, writer.stage
         count = len(program.stages)
-        has_loss = any(program.loss in call.outputs for call in stage.calls)
         counter = program.counter
-        axes = same_axes(program, counter.values[counter.outputs[0]]) if counter else ()
-        same = program.plan.mesh.name(axes) if axes else ""
+        same = same_group(program, counter.values[counter.outputs[0]]) if counter else ""
         layers = ranges_text([call.prefix for call in stage.calls if call.prefix])
-        place = f"Stage {stage.index} of {count}" if count > 1 else "The only stage"
         return {
             "world": program.world_size,
             "plan": in_docstring(program.plan.name),
             "stage": stage.index,
-            "stage_text": f"{place}{f', {layers}' if layers else ''}.",
-            "step": fold_all(step_lines(stage, count, counter is not None, has_loss, same), 4),
+            "stage_text": f"{place_text(program, stage)}{f', {layers}' if layers else ''}.",
+            "step": fold_all(step_lines(stage, count, counter is not None, program.has_loss(stage), same), 4),
             "schedule_text": schedule_text(program.plan.schedule.kind, stage, count),
         }
 
@@ -92,9 +89,6 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
     body = "\n".join([*(line for f in functions for line in f.body), str(text.weights), str(text.slots)])
     words = _words(body)
     names = sorted((n for n in ("DTYPE", "FLOAT", *sizes.whole, *sizes.parts) if n in words), key=str.lower)
-    imported = ", ".join(names)
-    if len(imported) > 90:
-        imported = "(\n" + "".join(f"    {name},\n" for name in names) + ")"
     return (
         _templates()
         .get_template("stage.py.jinja")
@@ -102,7 +96,7 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
             docstring=paragraph(text.docstring, 0).rstrip(),
             uses_torch="torch" in words,
             uses_functional="F" in words,
-            sizes=imported,
+            sizes=_import_list("sizes", names),
             imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
             weights=[(unit, _entries(rows)) for unit, rows in text.weights.items()],
             units=listing("UNITS", [f'("{unit}", {_tuple_text(prefixes)})' for unit, prefixes in text.units]),
@@ -136,7 +130,7 @@ def _entries(rows: tuple[tuple[str, str], ...]) -> list[str]:
     return [line for key, text in rows for line in fold_all([f'"{key}": {text},'], 8)]
 
 
-def _import_list(module: str, names: tuple[str, ...]) -> str:
+def _import_list(module: str, names: Sequence[str]) -> str:
     joined = ", ".join(names)
     return joined if len(module) + len(joined) < 95 else "(\n" + "".join(f"    {name},\n" for name in names) + ")"
 
@@ -147,14 +141,7 @@ def _tuple_text(items: tuple[str, ...]) -> str:
 
 
 def _words(text: str) -> set[str]:
-    word, found = "", set()
-    for letter in text:
-        if letter.isalnum() or letter == "_":
-            word += letter
-        elif word:
-            found.add(word)
-            word = ""
-    return found | {word}
+    return set(re.findall(r"\w+", text))
 
 
 def _sizes_file(program: Program, sizes: SizeNames, sizing: int) -> str:

@@ -100,9 +100,6 @@ class Writer:
     def output(self, op: Op) -> Value:
         return self.unit.values[op.outputs[0]]
 
-    def shape(self, value: Value) -> str:
-        return ", ".join(self.sizes.shape(value)) + ("," if len(value.shape) == 1 else "")
-
     def _call_moec(self, op: Op, values: Mapping[str, Text]) -> Text:
         """A function of the runtime, by its module."""
         path, _, name = op.target.rpartition(".")

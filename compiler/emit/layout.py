@@ -1,6 +1,6 @@
 """Lays lines out within a width: a call that is too long is opened, its arguments on lines of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 WIDTH = 110
 
@@ -77,13 +77,9 @@ def quoted(text: str) -> str:
 
 def split_top(text: str) -> list[str]:
     """The parts of a list of arguments, at the commas outside of brackets and strings."""
-    parts, depth, start, quote = [], 0, 0, ""
-    for place, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter in "([{":
+    parts, depth, start = [], 0, 0
+    for place, letter in _outside_strings(text):
+        if letter in "([{":
             depth += 1
         elif letter in ")]}":
             depth -= 1
@@ -94,33 +90,35 @@ def split_top(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _comment_of(line: str) -> tuple[str, bool, str]:
-    quote = ""
-    for place, letter in enumerate(line):
-        if quote:
+def _outside_strings(text: str) -> Iterator[tuple[int, str]]:
+    """The letters of a line of Python that are in no string, with their places."""
+    quote, escaped = "", False
+    for place, letter in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = letter == "\\"
             quote = "" if letter == quote else quote
         elif letter in "\"'":
             quote = letter
-        elif letter == "#":
-            return line[:place].rstrip(), True, line[place + 1 :].strip()
-    return line, False, ""
+        else:
+            yield place, letter
+
+
+def _comment_of(line: str) -> tuple[str, bool, str]:
+    start = next((place for place, letter in _outside_strings(line) if letter == "#"), None)
+    return (line, False, "") if start is None else (line[:start].rstrip(), True, line[start + 1 :].strip())
 
 
 def _outer_bracket(line: str) -> tuple[int, int] | None:
     """The first bracket that the line ends with closing."""
     stack: list[int] = []
-    quote = ""
     body = line.rstrip(",:")
-    best: tuple[int, int] | None = None
-    for place, letter in enumerate(body):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter in "([{":
+    for place, letter in _outside_strings(body):
+        if letter in "([{":
             stack.append(place)
         elif letter in ")]}" and stack:
             start = stack.pop()
             if not stack and place == len(body) - 1:
-                best = (start, place)
-    return best
+                return start, place
+    return None

@@ -2,7 +2,7 @@
 
 import keyword
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from moec.compiler.unique import unique
 
@@ -50,33 +50,31 @@ def identifier(wish: str, reserved: Collection[str] = ()) -> str:
     return f"{name}_" if keyword.iskeyword(name) or name in reserved else name
 
 
-@dataclass(slots=True)
-class Keys:
-    """Short names for the weights of a unit, by their names in the module."""
+def weight_keys(weights: Sequence[str], reserved: Collection[str] = ()) -> dict[str, str]:
+    """Short names for the weights of a unit, by their names in the module.
 
-    taken: dict[str, str] = field(default_factory=dict)
-
-    @staticmethod
-    def of(weights: Sequence[str], reserved: Collection[str] = ()) -> dict[str, str]:
-        """`attn.wq.weight` is wq, `fc.bias` is fc_bias; where that is not unique, more of the path is used."""
-        keys: dict[str, str] = {}
-        paths = {weight: [part for part in weight.split(".") if part] for weight in weights}
-        for weight, parts in paths.items():
-            trimmed = parts[:-1] if parts[-1] == "weight" and len(parts) > 1 else parts
-            own_name = 2 if parts[-1] != "weight" and len(parts) > 1 and parts[-1] == "bias" else 1
-            for length in range(own_name, len(trimmed) + 1):
-                key = identifier("_".join(trimmed[-length:]), reserved)
-                if (
-                    all(key != _tail(other, length) for w, other in paths.items() if w != weight)
-                    and key not in keys.values()
-                ):
-                    break
-            else:
-                key = unique(identifier("_".join(trimmed), reserved), set(keys.values()))
-            keys[weight] = key
-        return keys
+    `attn.wq.weight` is wq, `fc.bias` is fc_bias; where that is not unique, more of the path is used.
+    """
+    keys: dict[str, str] = {}
+    paths = {weight: _path(weight) for weight in weights}
+    for weight, path in paths.items():
+        least = 2 if weight.endswith(".bias") else 1
+        for length in range(least, len(path) + 1):
+            key = identifier(_tail(path, length), reserved)
+            rivals = (_tail(other, length) for name, other in paths.items() if name != weight)
+            if key not in rivals and key not in keys.values():
+                break
+        else:
+            key = unique(identifier("_".join(path), reserved), set(keys.values()))
+        keys[weight] = key
+    return keys
 
 
-def _tail(parts: list[str], length: int) -> str:
-    trimmed = parts[:-1] if parts[-1] == "weight" and len(parts) > 1 else parts
-    return "_".join(trimmed[-length:])
+def _path(weight: str) -> list[str]:
+    """The parts of a name, without a last `weight`."""
+    parts = [part for part in weight.split(".") if part]
+    return parts[:-1] if parts[-1] == "weight" and len(parts) > 1 else parts
+
+
+def _tail(path: list[str], length: int) -> str:
+    return "_".join(path[-length:])

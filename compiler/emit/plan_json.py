@@ -1,11 +1,10 @@
 """plan.json: the resolved plan, the placement of every weight, and what the runtime reads."""
 
 import os
-from fractions import Fraction
 from pathlib import Path
 
 import moec
-from moec.compiler.program import Program, full_name
+from moec.compiler.program import Program
 from moec.dsl.plan import Imported
 
 
@@ -57,19 +56,13 @@ def _model(program: Program, sizing: int) -> dict[str, object] | None:
 def _weights(program: Program, sizing: int) -> dict[str, object]:
     found: dict[str, object] = {}
     for stage in program.stages:
-        for call in stage.calls:
-            unit = program.units[call.unit]
-            for parameter in unit.parameters:
-                value = unit.values[parameter.value]
-                found[full_name(call.prefix, parameter.name)] = {
-                    "shape": [int(program.sizes.value(size, sizing)) for size in value.shape],
-                    "split": [list(axes) for axes in value.placement.split],
-                    "dims": list(value.dims),
-                    "stages": list(program.spans.get(full_name(call.prefix, parameter.name), (stage.index,))),
-                    "gradient_summed_over": list(parameter.summed),
-                    "trainable": parameter.trainable,
-                }
+        for name, parameter, value in program.weights(stage.calls):
+            found[name] = {
+                "shape": [int(program.sizes.value(size, sizing)) for size in value.shape],
+                "split": [list(axes) for axes in value.placement.split],
+                "dims": list(value.dims),
+                "stages": list(program.spans.get(name, (stage.index,))),
+                "gradient_summed_over": list(parameter.summed),
+                "trainable": parameter.trainable,
+            }
     return found
-
-
-__all__ = ["Fraction", "plan_json"]

@@ -1,11 +1,10 @@
 """A rank's file: what differs from other ranks of its stage, and its schedule, as a person would write it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.emit.stage_text import Family, StageText
+from moec.compiler.emit.stage_text import StageText
 from moec.compiler.emit.types_text import same_axes
 from moec.compiler.placement import Axes
 from moec.compiler.program import Collective, Compute, Group, Instruction, Program, Stage, Unit, Value
@@ -25,11 +24,14 @@ class RankWriter:
     """Writes the files of all ranks of one stage."""
 
     program: Program
-    sizes: SizeNames
     stage: Stage
     text: StageText
     sizing: int
+    _groups: list[tuple[str, Axes, tuple[int, ...]]] = field(init=False)
     _slices: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._groups = groups_of(self.program, self.stage, self.text)
 
     def context(self, rank: int) -> dict[str, object]:
         """What the template shows of one rank."""
@@ -44,7 +46,7 @@ class RankWriter:
             "place": ", ".join(f"{name} {number}" for name, number in at.items()),
             "coordinates": _dict_text(at),
             "axes": _dict_text(axes),
-            "groups": [(name, self._group_text(rank, axes, stages)) for name, axes, stages in self._groups()],
+            "groups": [(name, self._group_text(rank, axes, stages)) for name, axes, stages in self._groups],
             "previous": rank - stride if pipeline and not first else None,
             "next": rank + stride if pipeline and not last else None,
             "slices": self._slices_of(rank),
@@ -56,9 +58,6 @@ class RankWriter:
             return 0
         ranks = self.program.plan.mesh.group(0, (pipeline,))
         return ranks[1] - ranks[0] if len(ranks) > 1 else 0
-
-    def _groups(self) -> list[tuple[str, Axes, tuple[int, ...]]]:
-        return groups_of(self.program, self.stage, self.text)
 
     def _group_text(self, rank: int, axes: Axes, stages: tuple[int, ...]) -> str:
         """The ranks of a group: a range where they lie evenly."""
@@ -89,7 +88,7 @@ class RankWriter:
         if key not in self._slices:
             parts = []
             for size, axes, index in zip(value.shape, value.placement.split, indexes, strict=True):
-                part = self.sizes.local(size, axes, self.sizing)
+                part = self.program.local_size(size, axes, self.sizing)
                 whole = int(self.program.sizes.value(size, self.sizing))
                 parts.append(f"{min(index * part, whole)}:{min((index + 1) * part, whole)}" if axes else ":")
             sizes = ", ".join(str(int(self.program.sizes.value(size, self.sizing))) for size in value.shape)
@@ -102,9 +101,7 @@ def groups_of(program: Program, stage: Stage, text: StageText) -> list[tuple[str
     mesh = program.plan.mesh
     names = {mesh.name(axes): axes for axes in _axes_used(program, stage)}
     found = [(name, axes, ()) for name, axes in sorted(names.items())]
-    families: Iterable[Family] = text.families
-    known = {name for name, _, _ in found}
-    found += [(f.name, f.axes, f.stages) for f in families if f.name not in known]
+    found += [(family.name, family.axes, family.stages) for family in text.families if family.name not in names]
     return sorted(found)
 
 
@@ -126,7 +123,7 @@ def _axes_used(program: Program, stage: Stage) -> set[Axes]:
             elif isinstance(item, Compute):
                 for op in item.ops:
                     look(op.args)
-    if any(program.loss in call.outputs for call in stage.calls):
+    if program.has_loss(stage):
         found |= {same_axes(program, value) for value in _counted_values(program)} - {()}
     return found
 

@@ -55,11 +55,6 @@ class SizeNames:
             for size, axes, dim in zip(value.shape, value.placement.split, value.dims, strict=True)
         )
 
-    def local(self, size: Expr, axes: Axes, sizing: int) -> int:
-        """The number that a rank's part is in one of the sizings; padded where it does not divide."""
-        whole = int(self.program.sizes.value(size, sizing))
-        return -(-whole // self.program.plan.mesh.size(axes))
-
     def header(self, sizing: int) -> list[str]:
         """Assignments of all names used, those of the whole first."""
         lines = [
@@ -69,7 +64,7 @@ class SizeNames:
         for name, (formula, axes) in sorted(self.parts.items()):
             over = " and ".join(self.program.plan.mesh.name((axis,)) for axis in axes)
             whole = self.program.sizes.value(formula, sizing)
-            lines.append(f"{name} = {self.local(formula, axes, sizing)}  # of {whole}, split over {over}")
+            lines.append(f"{name} = {self.program.local_size(formula, axes, sizing)}  # of {whole}, split over {over}")
         return lines
 
     def _rank(self, symbol: Expr) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from moec.compiler.emit.layout import in_docstring, quoted
 from moec.compiler.emit.names import identifier
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
-from moec.compiler.emit.types_text import same_axes
+from moec.compiler.emit.types_text import place_text, same_group
 from moec.compiler.emit.unit_text import RESERVED, UnitText, unit_text
 from moec.compiler.placement import Axes
 from moec.compiler.program import Call, Compute, Loop, Parameter, Program, Stage, Unit, Value, full_name
@@ -124,12 +124,12 @@ class _StageWriter:
         return ranges_text(prefixes) or unit
 
     def _docstring(self) -> str:
-        program, count = self.program, len(self.program.stages)
+        program = self.program
         parts = [self._instances(name) for name in dict.fromkeys(call.unit for call in self.stage.calls)]
         mesh = "  ".join(f"{axis.name} {axis.size}" for axis in program.plan.mesh.axes)
-        place = f"Stage {self.stage.index} of {count}" if count > 1 else "The only stage"
+        place = f"{place_text(program, self.stage)} of {in_docstring(program.plan.name)}"
         return (
-            f"{place} of {in_docstring(program.plan.name)}: {', '.join(parts)}.  Mesh {mesh}.\n\n"
+            f"{place}: {', '.join(parts)}.  Mesh {mesh}.\n\n"
             "Shapes are one rank's own. S split, I the same, R the same but used differently, P summands."
         )
 
@@ -260,10 +260,9 @@ class _StageWriter:
             body.append("inputs = run.inputs(i)")
         body += self._table_lines()
         body += calls
-        if self._has_loss():
+        if self.program.has_loss(self.stage):
             loss = self.names[self.program.loss]
-            axes = same_axes(self.program, self.program.values[self.program.loss])
-            same = self.program.plan.mesh.name(axes) if axes else ""
+            same = same_group(self.program, self.program.values[self.program.loss])
             body.append(f"run.add_loss({loss}{f', same={quoted(same)}' if same else ''})")
         if stage.sent:
             body.append(f"return {self._tuple(stage.sent)}")
@@ -341,9 +340,6 @@ class _StageWriter:
     def _input_table(self) -> tuple[tuple[str, str], ...]:
         return tuple((key, split) for (_, split), key in self.inputs.items())
 
-    def _has_loss(self) -> bool:
-        return any(self.program.loss in call.outputs for call in self.stage.calls)
-
     # ---- Backward.
 
     def _backward(self) -> Function:
@@ -357,12 +353,10 @@ class _StageWriter:
             terms.setdefault(self.names[value], []).append(names[value])
         body = ["tape = run.tape(i)"]
         body += [f"{self._gradients(carried, names)} = received"] if carried else []
-        uses_weights = False
         for number in reversed(range(len(stage.loops))):
             loop = stage.loops[number]
             turn: list[str] = []
             for place, call in reversed(list(enumerate(loop.body))):
-                uses_weights |= self.texts[call.unit].uses_weights_backward
                 turn += self._call_backward(call, number, self._weight_variable(loop, number, place), terms, names)
             if len(loop.turns) > 1 and turn:
                 needs = any(self.texts[call.unit].uses_weights_backward for call in loop.body)
@@ -480,7 +474,7 @@ class _StageWriter:
     def _count(self) -> list[Function]:
         """What the loss is a sum over."""
         counter = self.program.counter
-        if counter is None or not self._has_loss():
+        if counter is None or not self.program.has_loss(self.stage):
             return []
         (region,) = [item for item in counter.forward if isinstance(item, Compute)]
         writer = Writer(self.program, self.sizes, counter, {})

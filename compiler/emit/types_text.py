@@ -1,21 +1,16 @@
 """Types of values as docstrings and comments say them."""
 
 from collections.abc import Sequence
+from math import prod
 
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.placement import Axes, Placement
-from moec.compiler.program import Collective, Program, Unit, Value
-
-WIDTH = 116
+from moec.compiler.program import Collective, Program, Stage, Unit, Value
 
 
 def type_text(program: Program, value: Value) -> str:
     """`ep S(batch)  tp R`: the axes on which a value is not the same everywhere."""
-    return placement_text(program, value.placement, value)
-
-
-def placement_text(program: Program, placement: Placement, value: Value) -> str:
-    words = []
+    placement, words = value.placement, []
     for dim, axes in enumerate(placement.split):
         if axes:
             words.append(f"{_axes(program, axes)} S({dim_name(value, dim)})")
@@ -59,14 +54,22 @@ def same_axes(program: Program, value: Value) -> Axes:
     )
 
 
+def same_group(program: Program, value: Value) -> str:
+    """The name of their group, "" if every rank has its own."""
+    axes = same_axes(program, value)
+    return program.plan.mesh.name(axes) if axes else ""
+
+
+def place_text(program: Program, stage: Stage) -> str:
+    count = len(program.stages)
+    return f"Stage {stage.index} of {count}" if count > 1 else "The only stage"
+
+
 def bytes_text(program: Program, value: Value) -> str:
     """The size of a rank's part under the plan's own sizes."""
     if value.ragged:
         return f"rows of {_human(_row_bytes(program, value))}"
-    count = 1
-    for size, axes in zip(value.shape, value.placement.split, strict=True):
-        count *= -(-int(program.sizes.value(size, 0)) // program.plan.mesh.size(axes))
-    return _human(count * _item_bytes(program, value))
+    return _human(prod(program.local_shape(value)) * _item_bytes(program, value))
 
 
 def move_comment(program: Program, unit: Unit, item: Collective, backward: bool) -> str:
@@ -118,8 +121,7 @@ def _item_bytes(program: Program, value: Value) -> int:
 
 
 def _row_bytes(program: Program, value: Value) -> int:
-    width = -(-int(program.sizes.value(value.shape[-1], 0)) // program.plan.mesh.size(value.placement.split[-1]))
-    return width * _item_bytes(program, value)
+    return program.local_shape(value)[-1] * _item_bytes(program, value)
 
 
 def _human(count: float) -> str:

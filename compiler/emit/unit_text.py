@@ -6,7 +6,7 @@ from typing import get_args
 
 from moec.compiler.emit.expressions import Writer
 from moec.compiler.emit.layout import quoted
-from moec.compiler.emit.names import Keys, Line, identifier, name_values
+from moec.compiler.emit.names import Line, identifier, name_values, weight_keys
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.types_text import joined_comment, move_comment, signature_text
@@ -28,6 +28,7 @@ from moec.compiler.program import (
     reads,
 )
 from moec.compiler.rules import MODULES
+from moec.compiler.unique import unique
 
 RUNTIME = "moec.runtime"
 MOVES = get_args(Kind)
@@ -69,7 +70,7 @@ class _UnitWriter:
 
     def write(self) -> UnitText:
         unit = self.unit
-        by_name = Keys.of([parameter.name for parameter in unit.parameters], RESERVED)
+        by_name = weight_keys([parameter.name for parameter in unit.parameters], RESERVED)
         self.keys = {parameter.value: by_name[parameter.name] for parameter in unit.parameters}
         writer = Writer(self.program, self.sizes, unit, self.imports)
         self._name_regions()
@@ -96,9 +97,7 @@ class _UnitWriter:
             if isinstance(item, Compute):
                 clash = item.name in self.functions or item.name == self.unit.name
                 name = f"{self.unit.name}_{item.name}" if clash and item.name != self.unit.name else item.name
-                number = 2
-                while name in self.functions:
-                    name, number = f"{item.name}_{number}", number + 1
+                name = name if name not in self.functions else unique(item.name, self.functions)
                 self.region_names[item.name] = name
                 self.functions.add(name)
 
@@ -114,14 +113,7 @@ class _UnitWriter:
             if not (isinstance(item, Collective) and item.output in alias)
         ]
         wishes = {name: wish(value) for name, value in unit.values.items()}
-        given: dict[str, str] = {}
-        for name in unit.inputs:
-            base = wishes[name]
-            number = 2
-            wished = base if base not in reserved else f"{base}_"
-            while wished in given.values():
-                wished, number = f"{base}_{number}", number + 1
-            given[name] = wished
+        given = _parameter_names(unit.inputs, wishes, reserved)
         kept = [alias.get(name, name) for name in unit.outputs]
         self.names = name_values(lines, given, wishes, reserved, kept)
         self.names |= {name: self.names[root] for name, root in alias.items() if root in self.names}
@@ -180,13 +172,7 @@ class _UnitWriter:
             return []
         source, group = self._value(item.source), quoted(self.program.plan.mesh.name(move.axes))
         self._import(move.kind)
-        arguments = {
-            "all_gather": f"dim={move.dim}",
-            "reduce_scatter": f"dim={move.dim}",
-            "take": f"dim={move.dim}",
-            "spread": f"dim={move.dim}",
-            "all_to_all": f"split={move.dim}, join={move.join}",
-        }.get(move.kind, "")
+        arguments = _dims_text(move.kind, move.dim, move.join)
         if move.kind in ("send_rows", "return_rows", "gather_rows", "scatter_rows"):
             source = ", ".join([source, *self._counts(item.routing)])
         call = f"{output} = {move.kind}({', '.join(part for part in (source, group, arguments) if part)})"
@@ -265,13 +251,7 @@ class _UnitWriter:
         wishes |= {name: f"d{wish(_value_of(name, unit.values))}" for name in seeds}
         kept_names = {name for line in lines for name in (*line.reads, *line.binds) if name.endswith(" kept")}
         wishes |= {name: wish(unit.values[name.removesuffix(" kept")]) for name in kept_names}
-        given: dict[str, str] = {}
-        for name in seeds:
-            base, number = identifier(wishes[name], reserved), 2
-            wished = base
-            while wished in given.values():
-                wished, number = f"{base}_{number}", number + 1
-            given[name] = wished
+        given = _parameter_names(seeds, wishes, reserved)
         return name_values(lines, given, wishes, reserved, [gradient for _, gradient in unit.gradients])
 
     def _reverse_lines(self, item: Reverse, names: Mapping[str, str], kept: Mapping[str, Routing]) -> list[str]:
@@ -302,13 +282,7 @@ class _UnitWriter:
         source = names[item.source]
         if item.of.routing is not None:
             source = ", ".join([source, *(names[f"{name} kept"] for name in _routing_values(item.of.routing))])
-        arguments = {
-            "all_gather": f"dim={move.dim}",
-            "reduce_scatter": f"dim={move.dim}",
-            "take": f"dim={move.dim}",
-            "spread": f"dim={move.dim}",
-            "all_to_all": f"split={move.join}, join={move.dim}",
-        }.get(move.backward, "")
+        arguments = _dims_text(move.backward, move.join if move.backward == "all_to_all" else move.dim, move.dim)
         call = (
             f"{names[item.output]} = {move.backward}({', '.join(part for part in (source, group, arguments) if part)})"
         )
@@ -323,6 +297,25 @@ class _UnitWriter:
         group = quoted(self.program.plan.mesh.name(moves[0].of.move.axes))
         comment = joined_comment(self.program, self.unit, [move.of for move in moves])
         return f"{outputs} = {JOINED}(({sources}), {group})  # {comment}"
+
+
+def _parameter_names(values: Sequence[str], wishes: Mapping[str, str], reserved: Sequence[str]) -> dict[str, str]:
+    """Different names for the parameters of a function."""
+    names: dict[str, str] = {}
+    for value in values:
+        names[value] = unique(identifier(wishes[value], reserved), set(names.values()))
+    return names
+
+
+def _dims_text(kind: Kind, dim: int, join: int) -> str:
+    """The arguments of a collective that say along which dims it works."""
+    match kind:
+        case "all_gather" | "reduce_scatter" | "take" | "spread":
+            return f"dim={dim}"
+        case "all_to_all":
+            return f"split={dim}, join={join}"
+        case _:
+            return ""
 
 
 def _routing_values(routing: Routing) -> tuple[str, ...]:

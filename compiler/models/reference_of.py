@@ -1,7 +1,5 @@
 """The unsharded model that a shrunken program is compared with, with the program's initial values."""
 
-import importlib
-
 import torch
 from torch import nn
 
@@ -10,6 +8,7 @@ from moec.compiler.reference.decoder import Sizes
 from moec.compiler.reference.experts import ExpertSizes
 from moec.compiler.shrink import Shrunk, kept_layers
 from moec.dsl.plan import Decoder, Imported
+from moec.runtime.module_values import Model, class_of
 from moec.runtime.weights import Values
 
 
@@ -18,7 +17,7 @@ def reference_model(shrunk: Shrunk, values: Values) -> nn.Module:
     model = shrunk.program.plan.model
     built = _imported(model) if isinstance(model, Imported) else _described(shrunk, model)
     built = built.to(torch.float64)
-    inits = {name: init for name, init in _inits(shrunk)}
+    inits = {name: parameter.init for name, parameter, _ in shrunk.program.weights(shrunk.program.calls)}
     with torch.no_grad():
         for name, weight in (*built.named_parameters(), *built.named_buffers()):
             if name in inits:
@@ -26,20 +25,9 @@ def reference_model(shrunk: Shrunk, values: Values) -> nn.Module:
     return built
 
 
-def _inits(shrunk: Shrunk):
-    program = shrunk.program
-    for call in program.calls:
-        for parameter in program.units[call.unit].parameters:
-            name = f"{call.prefix}.{parameter.name}" if call.prefix else parameter.name
-            yield name, parameter.init
-
-
 def _imported(model: Imported) -> nn.Module:
-    module_name, _, name = model.target.partition(":")
-    build = vars(importlib.import_module(module_name))[name]
-    built = build(**(dict(model.arguments) | dict(model.small)))
-    assert isinstance(built, nn.Module)
-    return built
+    arguments = dict(model.arguments) | dict(model.small)
+    return class_of(Model(model.target, arguments))(**arguments)
 
 
 def _described(shrunk: Shrunk, model: Decoder) -> nn.Module:
