@@ -8,8 +8,6 @@ With --time also the seconds of a step, rivals taking turns; the plain module is
 import argparse
 import time
 from collections.abc import Mapping
-from fractions import Fraction
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -17,34 +15,20 @@ import torch.distributed as dist
 from plain import Plain
 from rivals.by_hand import ByHand
 from rivals.parts import Parts
-from rivals.workload import Batch, Rival, Sizes
+from rivals.workload import Batch, Rival
+from step import sizes_of, source_of
 
 from moec.runtime.data import Text
-from moec.runtime.job import Input
 
 
 def main() -> None:
     options = arguments()
     mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = Sizes(
-        layers=options.layers,
-        hidden=options.hidden,
-        heads=options.heads,
-        vocab=256,
-        seq=options.seq,
-        experts=options.experts,
-        expert_ffn=4 * options.hidden,
-        capacity=Fraction(options.capacity),
-        batch=options.batch,
-        accumulate=options.accumulate,
-        lr=options.lr,
-        clip=options.clip,
-    )
+    sizes = sizes_of(options)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
-    source = Text.read([Path(argparse.__file__)], inputs, 0)
+    source = source_of(sizes)
     rivals: dict[str, Rival] = {"by hand": ByHand(), "parts": Parts()}
     if options.steps:
         rivals["plain"] = Plain()

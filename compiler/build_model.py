@@ -10,7 +10,7 @@ from torch import nn
 
 from moec.compiler.model import Input, Model
 from moec.compiler.models.described import describe
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import PlanError, plan_error
 from moec.dsl.plan import Argument, Decoder, Imported, Plan
 
 
@@ -82,8 +82,7 @@ def _construct(model: Imported, kind: type[nn.Module], arguments: Mapping[str, A
 
 
 def _fault(model: Imported, code: str, headline: str) -> PlanError:
-    labels = (model.place.label("this model"),) if model.place else ()
-    return PlanError((Diagnostic(code, headline, labels),))
+    return plan_error(code, headline, label=model.place.label("this model") if model.place else None)
 
 
 def _said(fault: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import plan_error
 
 MANIFEST = ".moec"
 """Lists the files of a folder that moec wrote, a name a line."""
@@ -19,20 +19,20 @@ _ATTEMPTS = 100
 def check_folder(folder: Path) -> None:
     """Raise PlanError if `folder` is a file, cannot be written, or holds something that moec did not write."""
     if folder.is_symlink() and not folder.exists():
-        raise _fault("E501", f"`{folder}` is a link that leads nowhere", "write elsewhere: -o DIR")
+        raise plan_error("E501", f"`{folder}` is a link that leads nowhere", "write elsewhere: -o DIR")
     if folder.exists() and not folder.is_dir():
-        raise _fault("E501", f"`{folder}` is a file, and the output is a folder", "write elsewhere: -o DIR")
+        raise plan_error("E501", f"`{folder}` is a file, and the output is a folder", "write elsewhere: -o DIR")
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
     if not existing.is_dir():
-        raise _fault("E501", f"`{existing}` is a file, and would hold the output folder", "write elsewhere: -o DIR")
+        raise plan_error("E501", f"`{existing}` is a file, and would hold the output folder", "write elsewhere: -o DIR")
     beside = existing.parent if folder.exists() else existing
     if not os.access(beside, os.W_OK | os.X_OK):
-        raise _fault("E502", f"nothing may be written to `{beside}`", "write elsewhere: -o DIR")
+        raise plan_error("E502", f"nothing may be written to `{beside}`", "write elsewhere: -o DIR")
     strangers = _strangers(folder) if folder.exists() else []
     if strangers:
         some = ", ".join(f"`{name}`" for name in strangers[:3]) + (", …" if len(strangers) > 3 else "")
         help = "move it out of the way, or write elsewhere: -o DIR"
-        raise _fault("E503", f"`{folder}` holds what moec did not write: {some}", help)
+        raise plan_error("E503", f"`{folder}` holds what moec did not write: {some}", help)
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:
@@ -51,7 +51,7 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
         (fresh / MANIFEST).write_text("\n".join(files) + "\n", encoding="utf-8")
         _swap(fresh, target)
     except OSError as fault:
-        raise _fault("E502", f"`{folder}` cannot be written: {fault.strerror}", "write elsewhere: -o DIR") from None
+        raise plan_error("E502", f"`{folder}` cannot be written: {fault.strerror}", "write elsewhere: -o DIR") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -65,7 +65,7 @@ def _strangers(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if name not in known | _IGNORED)
     except OSError as fault:
-        raise _fault("E502", f"`{folder}` cannot be read: {fault.strerror}", "write elsewhere: -o DIR") from None
+        raise plan_error("E502", f"`{folder}` cannot be read: {fault.strerror}", "write elsewhere: -o DIR") from None
 
 
 def _swap(fresh: Path, target: Path) -> None:
@@ -85,7 +85,3 @@ def _swap(fresh: Path, target: Path) -> None:
         finally:
             shutil.rmtree(old, ignore_errors=True)
     raise OSError(errno.EBUSY, "other compiles keep writing to it")
-
-
-def _fault(code: str, headline: str, help: str) -> PlanError:
-    return PlanError((Diagnostic(code, headline, help=(help,)),))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from moec.compiler.program import Call, Loop, Program, Stage, full_name
 from moec.compiler.unique import unique
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import plan_error
 
 
 def partition_stages(program: Program) -> Program:
@@ -38,9 +38,9 @@ def _cuts(program: Program, count: int) -> tuple[int, ...]:
     places = [n for n, call in enumerate(calls) if call.repeated]
     if count > 1 and len(places) < count:
         label = program.plan.label("shard.layers")
-        help = ("elements of torch.nn.ModuleList are what a stage is made of",)
+        help = "elements of torch.nn.ModuleList are what a stage is made of"
         headline = f"the model has {len(places)} layers in module lists, and {count} stages are asked for"
-        raise PlanError((Diagnostic("E411", headline, (label,) if label else (), help),))
+        raise plan_error("E411", headline, help, label=label)
     costs = [float(program.sizes.value(program.units[call.unit].cost, 0)) for call in calls]
     floor = max(costs) * 1e-6 + 1.0
     prefix = [0.0]

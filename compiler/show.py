@@ -38,7 +38,7 @@ from moec.compiler.program import (
     Value,
 )
 from moec.compiler.show_weights import axes_text, show_weights
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import plan_error
 from moec.dsl.plan import Plan
 from moec.dsl.suggest import listed
 
@@ -52,7 +52,7 @@ def show_after(plan: Plan, pass_name: str) -> str:
     names = ("split_model", *(each.__name__ for each in PASSES))
     if pass_name not in names:
         headline = f"`{pass_name}` is not a pass of the compiler"
-        raise PlanError((Diagnostic("E115", headline, help=(f"in order, they are {listed(names)}",)),))
+        raise plan_error("E115", headline, f"in order, they are {listed(names)}")
     return show_program(compile_plan(plan, until=pass_name))
 
 

@@ -11,7 +11,7 @@ from moec.compiler.model import Model
 from moec.compiler.program import Call, Graph, Op, Program, Ref, renamed
 from moec.compiler.trace import LAYER, Traced
 from moec.compiler.unique import unique
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import plan_error
 from moec.dsl.plan import Plan
 
 
@@ -23,7 +23,7 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
     """
     root = _with_handed_weights(_with_input_names(traced.root, model))
     if len(root.outputs) not in (1, 2) or root.values[root.outputs[0]].shape:
-        raise _fault("E410", "the model must return a loss, a scalar, or a pair (sum, count) of scalars")
+        raise plan_error("E410", "the model must return a loss, a scalar, or a pair (sum, count) of scalars")
     maker = {output: op for op in root.ops for output in op.outputs}
     loss = root.outputs[0]
     needed = _behind([loss], maker)
@@ -137,7 +137,7 @@ def _count(root: Graph, maker: dict[str, Op], tables: list[Op]) -> Graph:
     ops = [op for op in root.ops if op.outputs[0] in behind]
     weights = {name for name, _ in root.weights}
     if any(op.target == LAYER or op in tables or weights & set(op.inputs) for op in ops) or not ops:
-        raise _fault("E410", "the count of the model's (sum, count) must follow from its inputs alone")
+        raise plan_error("E410", "the count of the model's (sum, count) must follow from its inputs alone")
     return _cut_out(root, ops, {count}, [])
 
 
@@ -192,7 +192,3 @@ def _glue_name(segment: Sequence[Op], root: Graph, position: int, count: int, ta
     plain = "start" if position == 0 else "end" if position == count - 1 else "between"
     base = next((name for name in reversed(owners) if name), plain)
     return unique(base, taken)
-
-
-def _fault(code: str, headline: str) -> PlanError:
-    return PlanError((Diagnostic(code, headline),))

@@ -25,7 +25,7 @@ from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, 
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
 
 LAYER = "moec.layer"
 """The target of a call of a module-list element in the graph of the whole model."""
@@ -50,7 +50,9 @@ def trace(model: Model) -> Traced:
     alike = {call.path: call.hash for call in records[0]}
     records += [_record(module, _examples(model, n + 1), alike) for n, module in enumerate(model.modules[1:])]
     if any([call.path for call in record] != [call.path for call in records[0]] for record in records):
-        raise _fault("E404", "the small arguments change which modules run", "let `small` keep the number of layers")
+        raise plan_error(
+            "E404", "the small arguments change which modules run", "let `small` keep the number of layers"
+        )
     _check_shared(model.modules[0], shared)
     kind_of = _name_kinds(model.modules[0], records[0])
     kinds: dict[str, Graph] = {}
@@ -194,7 +196,7 @@ def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
     for call in calls:
         hashes.setdefault(call.path.rpartition(".")[0], {}).setdefault(call.hash, call.path)
         if of_path.setdefault(call.path, call.hash) != call.hash:
-            raise _fault(
+            raise plan_error(
                 "E405", f"`{call.path}` runs twice, each time differently", "call it with equal shapes, or copy it"
             )
     names: dict[tuple[str, str], str] = {}
@@ -219,7 +221,7 @@ def _check_shared(module: nn.Module, shared: Mapping[str, str]) -> None:
     for path, _ in _elements(module):
         for name, first in shared.items():
             if name.startswith(f"{path}.") and not first.startswith(f"{path}."):
-                raise _fault(
+                raise plan_error(
                     "E408", f"`{name}` is the same weight as `{first}`, in another layer", "give each layer its own"
                 )
 
@@ -335,7 +337,7 @@ def _merge(exports: Sequence[ExportedProgram], sizes: Sizes, prefix: str, shared
     graphs = [[node for node in export.graph.nodes if not _is_noise(node)] for export in exports]
     targets = [[str(node.target) for node in graph if node.op == "call_function"] for graph in graphs]
     if any(other != targets[0] for other in targets):
-        raise _fault(
+        raise plan_error(
             "E404", "the small arguments change which operators run", "choose `small` arguments of the same structure"
         )
     return _Merger(exports[0], sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
@@ -365,7 +367,7 @@ class _Merger:
         results: tuple[str, ...] = ()
         if self.export.graph_signature.buffers_to_mutate:
             name = next(iter(self.export.graph_signature.buffers_to_mutate.values()))
-            raise _fault(
+            raise plan_error(
                 "E406", f"the model writes its buffer `{name}` in its forward", "keep state out of the forward"
             )
         for nodes in pairs:
@@ -381,7 +383,7 @@ class _Merger:
                     listed = first.args[0] if isinstance(first.args[0], tuple | list) else ()
                     results = tuple(self._name(node) for node in listed if isinstance(node, Node))
                 case _:
-                    raise _fault("E407", f"torch.export gives `{first.op} {first.target}`, which moec cannot place")
+                    raise plan_error("E407", f"torch.export gives `{first.op} {first.target}`, which moec cannot place")
         self._label([nodes[0] for nodes in pairs if nodes[0].op == "call_function"], ops, inputs)
         self._name_results(ops)
         used = {name for op in ops for name in op.inputs} | set(results)
@@ -401,7 +403,7 @@ class _Merger:
                 target = self.shared.get(f"{self.prefix}.{spec.target}" if self.prefix else spec.target, "")
                 below = f"{self.prefix}." if self.prefix else ""
                 if target and not target.startswith(below):
-                    raise _fault(
+                    raise plan_error(
                         "E408", f"`{self.prefix}.{spec.target}` is the same weight as `{target}`, in another layer"
                     )
                 own = target.removeprefix(below) if target else spec.target
@@ -416,7 +418,9 @@ class _Merger:
                 inputs.append(name)
                 self._add(nodes, name, "activation", name)
             case _:
-                raise _fault("E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer")
+                raise plan_error(
+                    "E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer"
+                )
 
     def _is_trained(self, spec: InputSpec) -> bool:
         """Is it a parameter, and one that is not frozen?"""
@@ -462,7 +466,7 @@ class _Merger:
         where = self._where(node)
         place = f"{where.file}:{where.line}: {where.code}" if where.file else f"in `{where.path}`"
         help = "take it out, or set its probability to 0: what is random would differ from mesh to mesh"
-        return _fault("E413", f"the model draws random numbers in its forward, with `{target}`", place, help)
+        return plan_error("E413", f"the model draws random numbers in its forward, with `{target}`", place, help)
 
     def _argument(self, values: tuple[object, ...], name: str) -> Argument:
         first = values[0]
@@ -583,7 +587,3 @@ def _frames_of_error(error: BaseException) -> list[Frame]:
         frames.append(Frame(code.co_filename, trace.tb_lineno, code.co_name, code.co_name))
         trace = trace.tb_next
     return frames
-
-
-def _fault(code: str, headline: str, *help: str) -> PlanError:
-    return PlanError((Diagnostic(code, headline, (), help),))

@@ -12,7 +12,7 @@ from moec.compiler.place import Placed, place, planned_split
 from moec.compiler.placement import Axes, Placement
 from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name, weights_of
 from moec.compiler.unique import unique
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
 
 TypeKey = tuple[str, tuple[tuple[Placement, bool, tuple[str | None, ...]], ...], tuple[tuple[str, Axes], ...]]
 
@@ -74,7 +74,7 @@ class _Typing:
         """Raise PlanError for a loss that no weight has a part in."""
         if not self.values[self.program.loss].differentiable:
             help = "compute it from weights that are trained"
-            raise PlanError((Diagnostic("E410", "the loss does not depend on any weight", (), (help,)),))
+            raise plan_error("E410", "the loss does not depend on any weight", help)
 
     def _uneven(self, size: Expr, axes: Axes, dim: str | None, weight: str) -> Diagnostic | None:
         plan, parts = self.program.plan, self.program.plan.mesh.size(axes)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from moec.dsl.source import COMMAND_LINE, Label, Source, Span
 
-__all__ = ["Diagnostic", "Label", "PlanError", "Severity", "Source", "Span", "render"]
+__all__ = ["Diagnostic", "Label", "PlanError", "Severity", "Source", "Span", "plan_error", "render"]
 
 WIDTH = 110
 """Columns of a plan's line that are shown; of a longer line, those around its first label."""
@@ -36,6 +36,11 @@ class PlanError(Exception):
     def __init__(self, diagnostics: Iterable[Diagnostic]):
         self.diagnostics = tuple(diagnostics)
         super().__init__("; ".join(f"{fault.code} {fault.headline}" for fault in self.diagnostics))
+
+
+def plan_error(code: str, headline: str, *help: str, label: Label | None = None) -> PlanError:
+    """An error of one fault, at one place of the plan or at none."""
+    return PlanError((Diagnostic(code, headline, (label,) if label else (), help),))
 
 
 def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import PlanError, plan_error
 from moec.dsl.source import Place, Source, Span
 from moec.dsl.suggest import nearest
 
@@ -14,9 +14,11 @@ def read_source(path: str) -> Source:
     """The text of a plan, line ends as `\\n` and without a byte-order mark; raises PlanError."""
     data = _read_bytes(path)
     if len(data) > MOST_BYTES:
-        raise _fault("E002", f"`{path}` is longer than a plan can be", f"a plan has at most {MOST_BYTES // 1024} KiB")
+        raise plan_error(
+            "E002", f"`{path}` is longer than a plan can be", f"a plan has at most {MOST_BYTES // 1024} KiB"
+        )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _fault("E003", f"`{path}` is UTF-16, not UTF-8", "save it as UTF-8")
+        raise plan_error("E003", f"`{path}` is UTF-16, not UTF-8", "save it as UTF-8")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as fault:
@@ -28,18 +30,18 @@ def _read_bytes(path: str) -> bytes:
     """At most one byte more than a plan can have."""
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):
-            raise _fault("E001", f"`{path}` is a folder, not a plan", *_plans_in(path))
+            raise plan_error("E001", f"`{path}` is a folder, not a plan", *_plans_in(path))
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise _fault("E001", f"`{path}` is not a file")
+            raise plan_error("E001", f"`{path}` is not a file")
         with open(path, "rb") as file:
             return file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise _fault("E001", f"there is no plan `{path}`", *_similar(path)) from None
+        raise plan_error("E001", f"there is no plan `{path}`", *_similar(path)) from None
     except PermissionError:
-        raise _fault("E001", f"`{path}` may not be read", f"allow it: chmod u+r {path}") from None
+        raise plan_error("E001", f"`{path}` may not be read", f"allow it: chmod u+r {path}") from None
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-        raise _fault("E001", f"`{path}` cannot be read: {reason}") from None
+        raise plan_error("E001", f"`{path}` cannot be read: {reason}") from None
 
 
 def _plans_in(folder: str) -> tuple[str, ...]:
@@ -63,8 +65,4 @@ def _undecodable(path: str, data: bytes, start: int) -> PlanError:
     before = data[:start].decode("utf-8")
     source = Source(path, before + data[start:].decode("utf-8", "replace"))
     label = Place(source, Span(len(before), len(before) + 1)).label(f"byte 0x{data[start]:02x}")
-    return PlanError((Diagnostic("E003", "the plan is not UTF-8 text", (label,), ("save it as UTF-8",)),))
-
-
-def _fault(code: str, headline: str, *help: str) -> PlanError:
-    return PlanError((Diagnostic(code, headline, help=help),))
+    return plan_error("E003", "the plan is not UTF-8 text", "save it as UTF-8", label=label)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moec.dsl import Diagnostic, Plan, PlanError, read_plan, render
-from moec.dsl.diagnostics import as_record
+from moec.dsl.diagnostics import as_record, plan_error
 from moec.dsl.show_mesh import say_mesh, say_tilings, show_mesh
 from moec.options import parse_options
 
@@ -110,7 +110,7 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
     if build is not None and not (build / "main.py").is_file():
         headline = f"`{build}` holds no rank programs"
         help = f"write them: moec compile {options.plan} -o {build}"
-        raise PlanError((Diagnostic("E504", headline, help=(help,)),))
+        raise plan_error("E504", headline, help)
     from moec.compiler.verify import verify
 
     verdict = verify(plan, _compiled(plan), build)
@@ -132,11 +132,11 @@ def run_command(options: argparse.Namespace, _: float) -> int:
     if options.nproc is None and world > MOST_PROCESSES:
         headline = f"the plan has {world} ranks, which is much for one machine"
         help = f"start so many all the same: --nproc {world}", "or shrink the mesh: --set mesh.AXIS=1"
-        raise PlanError((Diagnostic("E116", headline, help=help),))
+        raise plan_error("E116", headline, *help)
     if options.nproc not in (None, world):
         headline = f"the plan has {world} ranks, and --nproc asks for {options.nproc} processes"
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
-        raise PlanError((Diagnostic("E116", headline, help=help),))
+        raise plan_error("E116", headline, *help)
     folder = _folder(plan, options)
     _write(plan, folder)
     # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
@@ -195,7 +195,7 @@ def _emitted(plan: Plan, kind: str, number: int, count: int) -> str:
     """The text of `rank_007.py` or `stage_1.py`."""
     if not 0 <= number < count:
         headline = f"there is no {kind} {number}: the plan has {count}, counted from 0"
-        raise PlanError((Diagnostic("E115", headline, help=(f"write --{kind} {count - 1} or less",)),))
+        raise plan_error("E115", headline, f"write --{kind} {count - 1} or less")
     from moec.compiler.emit import emit
 
     files = emit(_compiled(plan))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 import moec
-from moec.dsl.diagnostics import Diagnostic, PlanError
+from moec.dsl.diagnostics import PlanError, plan_error
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -32,7 +32,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def _fault(headline: str, help: str) -> PlanError:
-    return PlanError((Diagnostic("E115", headline, help=(help,)),))
+    return plan_error("E115", headline, help)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:

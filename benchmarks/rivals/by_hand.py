@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from rivals.functions import AllToAll, CrossEntropy, Embedding, Group, GroupedLinear, Linear, SumBackward, SumForward
+from rivals.rotary import rotary_tables, rotate
 from rivals.workload import Batch, Sizes, Where, groups_over, initial
 
 Piece = tuple[str, tuple[int, ...], tuple[slice, ...] | None]
@@ -291,16 +292,3 @@ class ByHand:
 
 def aligned(count: int) -> int:
     return -(-count // 16) * 16
-
-
-def rotary_tables(sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """cos and sin [T, head_dim]."""
-    frequency = sizes.rope_base ** (-torch.arange(0, sizes.head_dim, 2).float() / sizes.head_dim)
-    angle = torch.arange(sizes.seq).float()[:, None] * frequency
-    angle = torch.cat((angle, angle), -1)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    low, high = x.chunk(2, -1)
-    return x * cos + torch.cat((-high, low), -1) * sin

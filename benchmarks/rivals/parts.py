@@ -29,6 +29,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from rivals.rotary import rotary_tables, rotate
 from rivals.workload import Batch, Sizes, Where, initial
 
 # all_to_all_single of torch.distributed.nn is deprecated, but its successor is 2 to 11 % slower over a step here.
@@ -330,16 +331,3 @@ def sum_bucket(group: dist.ProcessGroup, bucket: dist.GradBucket) -> torch.futur
 
 def local(x: Tensor) -> Tensor:
     return x.to_local() if isinstance(x, DTensor) else x
-
-
-def rotary_tables(sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """cos and sin [T, head_dim]."""
-    frequency = sizes.rope_base ** (-torch.arange(0, sizes.head_dim, 2).float() / sizes.head_dim)
-    angle = torch.arange(sizes.seq).float()[:, None] * frequency
-    angle = torch.cat((angle, angle), -1)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    low, high = x.chunk(2, -1)
-    return x * cos + torch.cat((-high, low), -1) * sin
