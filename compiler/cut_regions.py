@@ -119,11 +119,9 @@ def _name(placed: Placed, ops: Sequence[Op], weights: Sequence[str], taken: set[
         modules = [_common(modules)]
     words = [module.rpartition(".")[2] for module in modules if module]
     if not words:
-        own = [op.target for op in ops if not op.target.startswith("aten.")]
-        words = [(own or [op.target for op in ops])[-1].removeprefix("aten.").rpartition(".")[2]]
-        words = [
-            word if word not in ("Tensor", "Scalar", "int", "dim") else ops[-1].target.split(".")[1] for word in words
-        ]
+        targets = [op.target for op in ops if not op.target.startswith("aten.")] or [op.target for op in ops]
+        aten, _, overloaded = targets[-1].partition("aten.")
+        words = [overloaded.partition(".")[0] if overloaded else aten.rpartition(".")[2]]
     base = "_".join(words)
     base = f"{base}_" if iskeyword(base) else base if base.isidentifier() else "region"
     return unique(base, taken)
