@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,17 +19,17 @@ _ATTEMPTS = 100
 
 def check_folder(folder: Path) -> None:
     """Raise PlanError if `folder` is a file, cannot be written, or holds something that moec did not write."""
-    if folder.is_symlink() and not folder.exists():
+    there = _mode(folder)  # looked at once: another compile may swap the folder at any moment
+    if there is None and folder.is_symlink():
         raise plan_error("E501", f"`{folder}` is a link that leads nowhere", "write elsewhere: -o DIR")
-    if folder.exists() and not folder.is_dir():
+    if there is not None and not stat.S_ISDIR(there):
         raise plan_error("E501", f"`{folder}` is a file, and the output is a folder", "write elsewhere: -o DIR")
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
-    if not existing.is_dir():
-        raise plan_error("E501", f"`{existing}` is a file, and would hold the output folder", "write elsewhere: -o DIR")
-    beside = existing.parent if folder.exists() else existing
-    if not os.access(beside, os.W_OK | os.X_OK):
-        raise plan_error("E502", f"nothing may be written to `{beside}`", "write elsewhere: -o DIR")
-    strangers = _strangers(folder) if folder.exists() else []
+    above = next(parent for parent in folder.absolute().parents if there is not None or os.path.lexists(parent))
+    if not above.is_dir():
+        raise plan_error("E501", f"`{above}` is a file, and would hold the output folder", "write elsewhere: -o DIR")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise plan_error("E502", f"nothing may be written to `{above}`", "write elsewhere: -o DIR")
+    strangers = _strangers(folder) if there is not None else []
     if strangers:
         some = ", ".join(f"`{name}`" for name in strangers[:3]) + (", …" if len(strangers) > 3 else "")
         help = "move it out of the way, or write elsewhere: -o DIR"
@@ -56,16 +57,49 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def _mode(folder: Path) -> int | None:
+    """The kind of what is there, links followed; None if there is nothing."""
+    try:
+        return os.stat(folder).st_mode
+    except OSError:
+        return None
+
+
 def _strangers(folder: Path) -> list[str]:
-    manifest = folder / MANIFEST
+    """What is in a folder and not in its own manifest. Of one that is swapped meanwhile, what is in the new one."""
+    for _ in range(_ATTEMPTS):
+        try:
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return []
+        except OSError as fault:
+            raise plan_error(
+                "E502", f"`{folder}` cannot be read: {fault.strerror}", "write elsewhere: -o DIR"
+            ) from None
+        try:
+            names = set(os.listdir(opened))
+            found = sorted(names - _manifest(opened) - _IGNORED)
+            if not found or _is_at(opened, folder):
+                return found
+        finally:
+            os.close(opened)
+    raise plan_error("E502", f"other compiles keep writing to `{folder}`", "write elsewhere: -o DIR")
+
+
+def _manifest(opened: int) -> set[str]:
     try:
-        known = set(manifest.read_text(encoding="utf-8").split("\n"))
+        with open(os.open(MANIFEST, os.O_RDONLY, dir_fd=opened), encoding="utf-8") as file:
+            return set(file.read().split("\n"))
     except (OSError, UnicodeDecodeError):
-        known = set()
+        return set()
+
+
+def _is_at(opened: int, folder: Path) -> bool:
+    """Is an opened folder still the one at its path?"""
     try:
-        return sorted(name for name in os.listdir(folder) if name not in known | _IGNORED)
-    except OSError as fault:
-        raise plan_error("E502", f"`{folder}` cannot be read: {fault.strerror}", "write elsewhere: -o DIR") from None
+        return os.path.samestat(os.fstat(opened), os.stat(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _swap(fresh: Path, target: Path) -> None:

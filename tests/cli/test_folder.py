@@ -100,9 +100,13 @@ def test_two_compiles_do_not_mix(tmp_path: Path) -> None:
     for letter in "ab":
         child = os.fork()
         if child == 0:
-            for _ in range(20):
-                write_folder(tmp_path / "out", {f"rank_{rank}.py": letter for rank in range(30)})
-            os._exit(0)
+            status = 1
+            try:
+                for _ in range(20):
+                    write_folder(tmp_path / "out", {f"rank_{rank}.py": letter for rank in range(30)})
+                status = 0
+            finally:
+                os._exit(status)  # also after a fault: the child must not go on as a second test run
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
     assert len(set(held(tmp_path / "out").values())) == 1 and len(held(tmp_path / "out")) == 30
