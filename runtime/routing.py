@@ -51,12 +51,7 @@ def dispatch(
     if torch.compiler.is_exporting():
         return torch.ops.moec.dispatch(x, expert, place, experts, capacity, group)
     room = _room(expert, capacity, group)
-    groups = x.shape[0] if group == PER_SEQUENCE else 1
-    slot = _slots(expert, place, experts, room, group)
-    rows = x.new_zeros(experts * groups * room + 1, x.shape[-1])
-    for choice in slot.flatten(0, 1).unbind(-1):
-        rows = rows.index_add_(0, choice, x.flatten(0, 1))  # no two share a row but the last
-    return rows[:-1].view(experts, groups, room, x.shape[-1])
+    return fill_slots(x, slots(expert, place, experts, room, group), experts, room, group)
 
 
 def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
@@ -73,8 +68,32 @@ def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: st
     """
     if torch.compiler.is_exporting():
         return torch.ops.moec.collect(rows, prob, expert, place, group)
-    experts, _, room, _ = rows.shape
-    slot = _slots(expert, place, experts, room, group)
+    return read_slots(rows, prob, slots(expert, place, rows.shape[0], rows.shape[2], group))
+
+
+# ---- The parts of `dispatch` and `collect` where a group lies within one shard: both go by the same slots.
+
+
+def slots(expert: Tensor, place: Tensor, experts: int, capacity: int, group: str) -> Tensor:
+    """Where the row of each choice is in [E, G, C], flat, or one past the end if it was dropped: [B, S, K]."""
+    groups = len(expert) if group == PER_SEQUENCE else 1
+    slot = expert * (groups * capacity) + place
+    if groups > 1:
+        slot += torch.arange(0, groups * capacity, capacity, device=expert.device)[:, None, None]
+    return slot.masked_fill_(place >= capacity, experts * groups * capacity)
+
+
+def fill_slots(x: Tensor, slot: Tensor, experts: int, capacity: int, group: str) -> Tensor:
+    """x [B, S, H], slot [B, S, K] -> rows [E, G, C, H], unused ones zero."""
+    groups = len(x) if group == PER_SEQUENCE else 1
+    rows = x.new_zeros(experts * groups * capacity + 1, x.shape[-1])
+    for choice in slot.flatten(0, 1).unbind(-1):
+        rows = rows.index_add_(0, choice, x.flatten(0, 1))  # no two share a row but the last
+    return rows[:-1].view(experts, groups, capacity, x.shape[-1])
+
+
+def read_slots(rows: Tensor, prob: Tensor, slot: Tensor) -> Tensor:
+    """rows [E, G, C, H], prob, slot [B, S, K] -> [B, S, H], choices added in the order of k."""
     table = rows.flatten(0, 2)
     return _fetched(table, prob, slot.clamp(max=len(table) - 1))
 
@@ -192,16 +211,6 @@ def _fetched(table: Tensor, prob: Tensor, slot: Tensor) -> Tensor:
     for term in others:
         home = home + term
     return home
-
-
-def _slots(expert: Tensor, place: Tensor, experts: int, room: int, group: str) -> Tensor:
-    """Row of each choice in [E, G, C] flattened, one past the end where it was dropped: [B, S, K]."""
-    if group == PER_SEQUENCE:
-        groups = len(expert)
-        slot = (expert * groups + torch.arange(groups, device=expert.device)[:, None, None]) * room + place
-    else:
-        groups, slot = 1, expert * room + place
-    return torch.where(place < room, slot, experts * groups * room)
 
 
 def _room(expert: Tensor, capacity: int | None, group: str) -> int:

@@ -11,7 +11,8 @@ from sympy import Integer
 
 from moec.compiler.place import ROWS, Placer
 from moec.compiler.placement import Axes, Move, Placement, moves_between
-from moec.compiler.program import Group, Op, Ref, Routing, Value, Where, whole
+from moec.compiler.program import Argument, Group, Op, Ref, Routing, Value, Where, refs, whole
+from moec.compiler.rules import RULES
 from moec.compiler.rules.rule import Rule
 
 EXPERTS, GROUPS, HIDDEN = 0, ROWS, 3
@@ -67,7 +68,8 @@ def dispatch(placer: Placer, op: Op) -> bool:
     _, _, _, experts, capacity, group = op.args
     samples, positions, _ = expert.placement.split
     if not _ragged(capacity, group, samples, positions):
-        return False
+        _fill_slots(placer, op)
+        return True
     kept = _kept(placer, op, place, capacity)
     rows = placer.graph.values[op.outputs[0]]
     counts = whole(placer.new_name("counts"), (rows.shape[0],), torch.int64, label="counts")
@@ -84,6 +86,40 @@ def dispatch(placer: Placer, op: Op) -> bool:
     placer.values[rows.name] = rows
     placer.values[counts.name] = counts.placed(Placement(((),)))
     return True
+
+
+def _fill_slots(placer: Placer, op: Op) -> None:
+    """Buffers of a static size. Their slots are numbered within the shard, so they are made of what is there."""
+
+    def with_slots(final: Op) -> Op:
+        x, expert, place, experts, capacity, group = final.args
+        slot = _slots(placer, (expert, place, experts, capacity, group), op.where)
+        return replace(final, target=f"{_ROUTING}fill_slots", args=(x, slot, experts, capacity, group))
+
+    placer.apply(op, RULES[op.target](placer.seen(op)), finish=with_slots)
+
+
+def _read_slots(placer: Placer, op: Op) -> None:
+    experts, _, room, _ = placer.values[op.inputs[0]].shape
+
+    def with_slots(final: Op) -> Op:
+        rows, prob, expert, place, group = final.args
+        slot = _slots(placer, (expert, place, experts, room, group), op.where)
+        return replace(final, target=f"{_ROUTING}read_slots", args=(rows, prob, slot))
+
+    placer.apply(op, RULES[op.target](placer.seen(op)), finish=with_slots)
+
+
+def _slots(placer: Placer, args: tuple[Argument, ...], where: Where) -> Ref:
+    """The slots of these choices under these types, numbered once."""
+    target = f"{_ROUTING}slots"
+    made = next((op for op in placer.items if isinstance(op, Op) and (op.target, op.args) == (target, args)), None)
+    if made is not None:
+        return Ref(made.outputs[0])
+    expert, _ = (placer.values[name] for name in refs(args))
+    slot = replace(expert, name=placer.new_name("slot"), label="slot")
+    placer.append(Op(target, args, (), (slot.name,), where), [slot])
+    return Ref(slot.name)
 
 
 def grouped_linear(placer: Placer, op: Op) -> bool:
@@ -103,7 +139,8 @@ def grouped_linear(placer: Placer, op: Op) -> bool:
 def collect(placer: Placer, op: Op) -> bool:
     rows, prob, expert, place = (placer.values[name] for name in op.inputs)
     if not rows.ragged:
-        return False
+        _read_slots(placer, op)
+        return True
     samples, positions, _ = expert.placement.split
     source = _home(placer, rows, op.where)
     hidden = source.placement.split[HIDDEN]
