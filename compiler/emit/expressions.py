@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import BuiltinFunctionType
 
 import torch
+import torch.nn.functional as F
 from sympy import Expr
 
 from moec.compiler.emit.layout import quoted
@@ -44,6 +46,8 @@ class Writer:
         base = name.partition(".")[0]
         if base in _METHODS:
             return self.method(base, op, values)
+        if isinstance(getattr(F, base, None), BuiltinFunctionType):
+            return Text(f"F.{base}({', '.join(self._without_defaults(op, values))})")
         if base in _FUNCTIONAL:
             return self.call(f"F.{base}", op, values)
         if base in _TORCH:
@@ -87,6 +91,18 @@ class Writer:
         listed = [self.argument(arg, values) for arg in args]
         return [*listed, *(f"{key}={self.argument(value, values)}" for key, value in op.kwargs)]
 
+    def _without_defaults(self, op: Op, values: Mapping[str, Text]) -> list[str]:
+        """The arguments that differ from what the operator's schema has; by name after one that is left out."""
+        packet, _, overload = op.target.removeprefix("aten.").partition(".")
+        schema = getattr(getattr(torch.ops.aten, packet), overload or "default")._schema
+        listed: list[str] = []
+        for place, (given, known) in enumerate(zip(op.args, schema.arguments, strict=False)):
+            if known.has_default_value() and _same(given, known.default_value):
+                continue
+            text = self.argument(given, values)
+            listed.append(text if place == len(listed) else f"{known.name}={text}")
+        return [*listed, *(f"{key}={self.argument(value, values)}" for key, value in op.kwargs)]
+
     def call(self, function: str, op: Op, values: Mapping[str, Text]) -> Text:
         return Text(f"{function}({', '.join(self.arguments(op, values))})")
 
@@ -112,6 +128,11 @@ def dtype_text(dtype: torch.dtype) -> str:
     """Half precision is the plan's, single precision becomes double under verify; both are names in the header."""
     names = {torch.bfloat16: "DTYPE", torch.float32: "FLOAT"}
     return names.get(dtype, str(dtype))
+
+
+def _same(given: object, default: object) -> bool:
+    """An argument and a schema's default, which has lists for tuples."""
+    return type(given) is type(default) and given == default if not isinstance(given, tuple) else list(given) == default
 
 
 Write = Callable[[Writer, Op, Mapping[str, Text]], Text]
@@ -210,14 +231,6 @@ def _loss(name: str, reduction: int) -> Write:
     return write
 
 
-def _scaled_product(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
-    names = ("attn_mask", "dropout_p", "is_causal")
-    texts = [writer.argument(arg, values) for arg in op.args[:3]]
-    given = [(name, arg) for name, arg in zip(names, op.args[3:], strict=False) if arg not in (None, 0.0, False)]
-    texts += [f"{name}={writer.argument(arg, values)}" for name, arg in (*given, *op.kwargs)]
-    return Text(f"F.scaled_dot_product_scaled_product({', '.join(texts)})")
-
-
 def _power(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     base, exponent = (writer.argument(arg, values, UNARY + 1) for arg in op.args[:2])
     return Text(f"{base} ** {exponent}", UNARY)
@@ -274,7 +287,6 @@ _OPERATORS: dict[str, Write] = {
     "mse_loss": _loss("mse_loss", 2),
     "l1_loss": _loss("l1_loss", 2),
     "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", 4),
-    "scaled_dot_product_scaled_product": _scaled_product,
     "where.self": _where,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
