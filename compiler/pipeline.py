@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from moec.compiler.build_model import build_model
+from moec.compiler.join_linears import join_linears
 from moec.compiler.join_reductions import join_reductions
 from moec.compiler.partition_stages import partition_stages
 from moec.compiler.program import Program
@@ -16,6 +17,7 @@ Pass = Callable[[Program], Program]
 
 PASSES: tuple[Pass, ...] = (
     type_units,  # every value gets a type on every axis, coercions where two types meet, regions, and the backward
+    join_linears,  # matrices that one value is multiplied by are one product
     join_reductions,  # sums of a backward that do not wait for each other go in one message
     partition_stages,  # the chain of calls in pieces of balanced cost
     schedule_microbatches,  # a list of instructions a stage

@@ -241,6 +241,14 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Stacked:
+    """Weights that lie one after the other in memory, and are read as one: `value` has their rows (join_linears)."""
+
+    value: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """What is traced and emitted once: a kind of layer, under one typing of its inputs."""
 
@@ -254,6 +262,7 @@ class Unit:
     seeds: tuple[str | None, ...] = ()  # of outputs that carry one: name of the gradient
     gradients: tuple[tuple[str, str], ...] = ()  # of inputs that carry one: value, name of its gradient
     cost: Expr | int = 0
+    stacked: tuple[Stacked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

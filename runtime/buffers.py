@@ -5,9 +5,9 @@ that is the same on every rank of the group, so that the sum is one collective a
 buffers. Weights that are treated alike lie in one block.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import prod
 
 import torch
@@ -41,14 +41,21 @@ class Family:
 
 
 def allocate(
-    named: Mapping[str, Weight], place: Place, dtype: torch.dtype, device: torch.device
+    named: Mapping[str, Weight],
+    side_by_side: Sequence[tuple[str, ...]],
+    place: Place,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[dict[str, Shard], tuple[Family, ...]]:
-    """This rank's shards of the weights, by full name, all zero, and the families of those that are trained."""
+    """This rank's shards of the weights, by full name, all zero, and the families of those that are trained.
+
+    Those that are to lie `side_by_side` do, in this order and with nothing between them, as `stacked` needs it.
+    """
     values: dict[str, Tensor] = {}
     families = []
     for reduce in sorted({weight.reduce for weight in named.values() if weight.trainable}):
         members = {name: weight for name, weight in named.items() if weight.trainable and weight.reduce == reduce}
-        family, parameters = _family(reduce, members, place, dtype, device)
+        family, parameters = _family(reduce, members, side_by_side, place, dtype, device)
         families.append(family)
         values |= parameters
     shards = {}
@@ -62,25 +69,51 @@ def allocate(
     return shards, tuple(families)
 
 
+def stacked(weights: Sequence[Tensor]) -> Parameter:
+    """Weights that lie side by side [rows_i, ...] as one weight [sum(rows_i), ...], which shares their memory."""
+    first = weights[0]
+    assert first.grad is not None
+    sizes = (sum(len(weight) for weight in weights), *first.shape[1:])
+    for weight, after in pairwise(weights):
+        assert weight.grad is not None and after.grad is not None
+        adjacent = weight.data_ptr() + weight.nbytes == after.data_ptr()
+        assert adjacent and weight.grad.data_ptr() + weight.grad.nbytes == after.grad.data_ptr(), "not side by side"
+    parameter = Parameter(first.detach().as_strided(sizes, first.stride()))
+    parameter.grad_dtype = first.grad.dtype
+    parameter.grad = first.grad.as_strided(sizes, first.stride())
+    return parameter
+
+
 def _family(
-    reduce: str, members: Mapping[str, Weight], place: Place, dtype: torch.dtype, device: torch.device
+    reduce: str,
+    members: Mapping[str, Weight],
+    side_by_side: Sequence[tuple[str, ...]],
+    place: Place,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> tuple[Family, dict[str, Parameter]]:
     """Lay the members out by treatment, then by name: an order that all ranks of the group have."""
-    order = sorted(members, key=lambda name: (_treatment(members[name]), name))
-    sizes = {name: _sizes(where_of(members[name], place)) for name in order}
-    spans: dict[str, slice] = {}
+    together = {name: names for names in side_by_side for name in names}
+    runs = dict.fromkeys(together.get(name, (name,)) for name in members)
+    order = sorted(runs, key=lambda names: (_treatment(members[names[0]]), names[0]))
+    sizes = {name: _sizes(where_of(weight, place)) for name, weight in members.items()}
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}  # of the runs, by their first
     end = 0
-    for name in order:
-        start, end = end, end + -(-prod(sizes[name]) // _ALIGNMENT) * _ALIGNMENT
-        spans[name] = slice(start, end)
+    for names in order:
+        for name in names:
+            starts[name] = end
+            end += prod(sizes[name])
+        end += -end % _ALIGNMENT
+        ends[names[0]] = end
     values = torch.zeros(end, dtype=dtype, device=device)
     gradients = torch.zeros(end, dtype=torch.float32 if dtype is torch.bfloat16 else dtype, device=device)
     blocks = []
-    for _, run in groupby(order, key=lambda name: _treatment(members[name])):
-        first, *others = run
-        span = slice(spans[first].start, spans[others[-1] if others else first].stop)
+    for _, alike in groupby(order, key=lambda names: _treatment(members[names[0]])):
+        (first, *_), *others = alike
+        span = slice(starts[first], ends[others[-1][0] if others else first])
         blocks.append(Block(values[span], gradients[span], members[first].decay, is_owner(members[first], place)))
-    parameters = {name: _parameter(values[span], gradients[span], sizes[name]) for name, span in spans.items()}
+    parameters = {name: _parameter(values[start:], gradients[start:], sizes[name]) for name, start in starts.items()}
     return Family(reduce, values, gradients, tuple(blocks)), parameters
 
 

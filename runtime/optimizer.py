@@ -1,5 +1,6 @@
 """AdamW with decoupled weight decay, on the flat buffers of a rank, and the norm that clips its gradients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,54 +52,62 @@ class AdamW:
     def __init__(self, weights: Weights, training: Training) -> None:
         self._training = training
         self._states = tuple([_state(block) for family in weights.families for block in family.blocks])
+        decays = [training.weight_decay if state.block.decay else 0.0 for state in self._states]
+        self._by_decay = [
+            (decay, [state for state, its in zip(self._states, decays, strict=True) if its == decay])
+            for decay in dict.fromkeys(decays)
+        ]
 
-    def squared_norm(self) -> tuple[Tensor, Tensor]:
-        """Of the gradients that this rank owns, and how many blocks of all that it holds are not finite; float64.
+    def squared_norm(self) -> Tensor:
+        """Of the gradients that this rank owns, float64. Summed over the ranks, every logical element counts once.
 
-        Summed over the ranks, every logical element counts once.
+        Not a finite number if any gradient here is not, also one that another rank owns.
         """
-        if not self._states:
-            return torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        gradients = [state.block.gradients for state in self._states]
-        squares = torch.stack([_squared_norm(x) for x in gradients])
-        owned = torch.tensor([state.block.owned for state in self._states], device=squares.device)
-        return squares.where(owned, 0.0).sum(), squares.isfinite().logical_not().sum().double()
+        mine = [norm for state in self._states if state.block.owned for norm in _norms(state.block.gradients)]
+        copies = [norm for state in self._states if not state.block.owned for norm in _norms(state.block.gradients)]
+        square = _sum_of_squares(mine)
+        return square + 0 * _sum_of_squares(copies) if copies else square
 
     def step(self, norm: float) -> None:
         """One update; `norm` is that of the gradients of all ranks, by which they are clipped."""
         factor = clip_factor(norm, self._training.clip)
-        for state in self._states:
-            if factor < 1.0:
+        if factor < 1.0:
+            for state in self._states:
                 state.block.gradients.mul_(factor)
-            self._update(state)
+        for decay, states in self._by_decay:
+            self._update(states, decay)
 
-    def _update(self, state: _State) -> None:
-        training, block = self._training, state.block
+    def _update(self, states: Sequence[_State], decay: float) -> None:
+        training = self._training
         adamw(
-            [state.master],
-            [block.gradients],
-            [state.mean],
-            [state.square],
+            [state.master for state in states],
+            [state.block.gradients for state in states],
+            [state.mean for state in states],
+            [state.square for state in states],
             [],
-            [state.steps],
+            [state.steps for state in states],
             fused=True,
             lr=training.lr,
             beta1=training.beta1,
             beta2=training.beta2,
-            weight_decay=training.weight_decay if block.decay else 0.0,
+            weight_decay=decay,
             eps=training.eps,
             amsgrad=False,
             maximize=False,
         )
-        if state.master is not block.values:
-            block.values.copy_(state.master)
+        for state in states:
+            if state.master is not state.block.values:
+                state.block.values.copy_(state.master)
 
 
-def _squared_norm(x: Tensor) -> Tensor:
-    """float64; within short pieces in the precision of x, which is five times faster and loses nothing that shows."""
+def _norms(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pieces of x, [n] each: short ones, whose squares x's own precision can sum. That is five times faster."""
     whole = len(x) // _PIECE * _PIECE
-    pieces = torch.linalg.vector_norm(x[:whole].view(-1, _PIECE), dim=1).double().square().sum()
-    return pieces + torch.linalg.vector_norm(x[whole:]).double().square()
+    return torch.linalg.vector_norm(x[:whole].view(-1, _PIECE), dim=1), torch.linalg.vector_norm(x[whole:]).view(1)
+
+
+def _sum_of_squares(norms: Sequence[Tensor]) -> Tensor:
+    return torch.cat(norms).double().square().sum() if norms else torch.zeros((), dtype=torch.float64)
 
 
 def clip_factor(norm: float, clip: float | None) -> float:

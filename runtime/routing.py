@@ -10,6 +10,7 @@ one routing group), G groups (B for per-sequence groups, else 1), N rows that ex
 Everything that depends on a set of tokens is defined on the routing group, never on what a rank happens to hold.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
@@ -58,7 +59,7 @@ def grouped_linear(rows: Tensor, weight: Tensor) -> Tensor:
     """One matrix per expert. rows [E, G, C, K], weight [E, N, K] -> [E, G, C, N]."""
     if torch.compiler.is_exporting():
         return torch.ops.moec.grouped_linear(rows, weight)
-    return batched_linear(rows.flatten(1, 2), weight).view(*rows.shape[:3], weight.shape[1])
+    return batched_linear(rows, weight)
 
 
 def collect(rows: Tensor, prob: Tensor, expert: Tensor, place: Tensor, group: str = PER_SEQUENCE) -> Tensor:
@@ -157,7 +158,7 @@ def _numbered(
     prob: Tensor, expert: Tensor, experts: int, before: Tensor | None, capacity: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     flat = expert.flatten(1)
-    running = F.one_hot(flat, experts).cumsum(1)
+    running = (flat.unsqueeze(-1) == torch.arange(experts, device=flat.device)).cumsum(1)
     place = running.gather(2, flat.unsqueeze(-1)).squeeze(-1) - 1
     if before is not None:
         place += before.gather(1, flat)
@@ -203,14 +204,19 @@ def _order(expert: Tensor, kept: Tensor | None, experts: int) -> tuple[Tensor, T
 
 def _fetched(table: Tensor, prob: Tensor, slot: Tensor) -> Tensor:
     """The weighted sum of the rows of each token's choices: table [N, H], prob, slot [B, S, K] -> [B, S, H]."""
-    terms = [
-        table.index_select(0, choice.flatten()).view(*choice.shape, -1) * weight.to(table.dtype).unsqueeze(-1)
-        for weight, choice in zip(prob.unbind(-1), slot.unbind(-1), strict=True)
+    prob = prob.to(table.dtype)
+    home, *others = [
+        table.index_select(0, choice.flatten()).view(*choice.shape[:-1], -1) * weight
+        for weight, choice in zip(_choices(prob), _choices(slot), strict=True)
     ]
-    home, *others = terms
     for term in others:
         home = home + term
     return home
+
+
+def _choices(x: Tensor) -> Sequence[Tensor]:
+    """x [B, S, K] -> K times [B, S, 1]."""
+    return (x,) if x.shape[-1] == 1 else x.split(1, -1)
 
 
 def _room(expert: Tensor, capacity: int | None, group: str) -> int:

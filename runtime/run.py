@@ -159,16 +159,15 @@ class Run:
 
     def _total(self) -> StepResult:
         """Loss and norm of all ranks together; all of it is finite on every rank."""
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for x in self._losses:
-            loss += x
-        total = torch.stack((loss, *[x.to(self.device) for x in self.optimizer.squared_norm()]))
+        square = self.optimizer.squared_norm().to(self.device)
+        loss = torch.stack(self._losses).double().sum() if self._losses else torch.zeros_like(square)
+        total = torch.stack((loss, square))
         if current().size(WORLD) > 1:
             current().all_reduce_in_place(total, WORLD, "loss and norm")
-        loss, square, spoiled, divisor = torch.stack((*total.unbind(), self.divisor)).tolist()
+        loss, square, divisor = torch.stack((*total.unbind(), self.divisor)).tolist()
         if divisor == 0:
             raise NothingValid(f"step {self.step + 1}: no target of any micro-batch is valid")
-        if spoiled != 0 or not isfinite(loss):
+        if not isfinite(loss) or not isfinite(square):
             raise NotFinite(self._first_not_finite())
         return StepResult(loss / divisor, sqrt(square))
 

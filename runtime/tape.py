@@ -129,7 +129,7 @@ def _gradients(
         outputs, gradients = [edge for edge, _ in given], tuple([gradient for _, gradient in given])
     if not outputs or not (inputs or weights):
         return [None] * len(inputs)
-    leaves = (*inputs, *weights)
+    leaves = () if weights else tuple(inputs)
     add = bool(weights)
     found = _run_backward(tuple(outputs), gradients, False, False, leaves, allow_unreachable=True, accumulate_grad=add)
     return [x.grad for x in inputs] if add else found

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import torch
 from torch import Tensor
 
-from moec.runtime.buffers import Family, allocate
+from moec.runtime.buffers import Family, allocate, stacked
 from moec.runtime.place import place_of
 from moec.runtime.shard import Shard, Weight, Where, check_stated
 
@@ -15,6 +15,9 @@ __all__ = ["Values", "Weight", "Weights"]
 
 Values = Callable[[str, Sequence[int], str, Where], Tensor]
 """(full name, whole shape, init, slice of the whole) -> float64 values: `Initial`, or those of a given model."""
+
+Stacks = Mapping[str, Mapping[str, Sequence[str]]]
+"""Of a kind of unit: the key of a weight that has the rows of several, and the keys of these, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Weights:
     units: tuple[tuple[SimpleNamespace, ...], ...]
     kinds: Mapping[str, tuple[SimpleNamespace, ...]]
     shards: Mapping[str, Shard]  # by full name
+    padded: tuple[Shard, ...]
     families: tuple[Family, ...]
 
     def __iter__(self) -> Iterator[tuple[SimpleNamespace, ...]]:
@@ -47,16 +51,19 @@ class Weights:
         place = place_of(rank)
         tables: Mapping[str, Mapping[str, Weight]] = stage.WEIGHTS
         check_stated(rank.SLICES, tables, place)
-        shards, families = allocate(_by_name(stage.UNITS, tables), place, dtype, torch.device(device))
+        stacks: Stacks = stage.STACKED if hasattr(stage, "STACKED") else {}
+        side_by_side = _side_by_side(stage.UNITS, tables, stacks)
+        shards, families = allocate(_by_name(stage.UNITS, tables), side_by_side, place, dtype, torch.device(device))
         for shard in shards.values():
             _initialise(shard, initial)
         units = []
         kinds: dict[str, tuple[SimpleNamespace, ...]] = {}
         for kind, prefixes in stage.UNITS:
-            instances = tuple([_instance(tables[kind], prefix, shards) for prefix in prefixes])
+            instances = tuple([_instance(tables[kind], stacks.get(kind, {}), prefix, shards) for prefix in prefixes])
             units.append(instances)
             kinds[kind] = (*kinds.get(kind, ()), *instances)
-        return Weights(tuple(units), kinds, shards, families)
+        padded = tuple([shard for shard in shards.values() if shard.padded])
+        return Weights(tuple(units), kinds, shards, padded, families)
 
     def zero_gradients(self) -> None:
         for family in self.families:
@@ -64,15 +71,30 @@ class Weights:
 
     def clear_padding(self) -> None:
         """Gradients of padding are zero, whatever a region put there."""
-        for shard in self.shards.values():
-            if shard.padded and shard.value.grad is not None:
+        for shard in self.padded:
+            if shard.value.grad is not None:
                 kept = shard.value.grad[shard.inside].clone()
                 shard.value.grad.zero_()
                 shard.value.grad[shard.inside] = kept
 
 
-def _instance(table: Mapping[str, Weight], prefix: str, shards: Mapping[str, Shard]) -> SimpleNamespace:
-    return SimpleNamespace(**{key: shards[_full_name(prefix, weight)].value for key, weight in table.items()})
+def _instance(
+    table: Mapping[str, Weight], stacks: Mapping[str, Sequence[str]], prefix: str, shards: Mapping[str, Shard]
+) -> SimpleNamespace:
+    values = {key: shards[_full_name(prefix, weight)].value for key, weight in table.items()}
+    return SimpleNamespace(**values, **{key: stacked([values[part] for part in parts]) for key, parts in stacks.items()})
+
+
+def _side_by_side(
+    units: Sequence[tuple[str, Sequence[str]]], tables: Mapping[str, Mapping[str, Weight]], stacks: Stacks
+) -> list[tuple[str, ...]]:
+    """Full names of the weights that are to lie one after the other."""
+    return [
+        tuple([_full_name(prefix, tables[kind][part]) for part in parts])
+        for kind, prefixes in units
+        for prefix in prefixes
+        for parts in stacks.get(kind, {}).values()
+    ]
 
 
 def _by_name(

@@ -183,6 +183,10 @@ def _made(name: str) -> Write:
     return write
 
 
+def _split(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
+    return writer.method("split", op, values)
+
+
 def _negative(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     return Text(f"-{writer.argument(op.args[0], values, UNARY)}", UNARY)
 
@@ -278,6 +282,7 @@ _OPERATORS: dict[str, Write] = {
     "reshape": _sized("reshape"),
     "expand": _sized("expand"),
     **{f"squeeze{kind}": _sized("reshape") for kind in ("", ".dim", ".dims")},
+    "split_with_sizes": _split,
     "copy": _copy,
     "flatten.using_ints": _sized("reshape"),
     "unflatten.int": _sized("reshape"),

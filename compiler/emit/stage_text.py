@@ -31,6 +31,7 @@ class StageText:
     docstring: str
     imports: Mapping[str, tuple[str, ...]]
     weights: Mapping[str, tuple[tuple[str, str], ...]]  # unit -> (key, Weight(...))
+    stacked: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]  # unit -> (key of all, keys of the parts)
     units: tuple[tuple[str, tuple[str, ...]], ...]  # kind, prefixes, in the order of the loops
     inputs: tuple[tuple[str, str], ...]
     slots: tuple[tuple[str, tuple[str, ...]], ...]  # name of the tuple, slots
@@ -100,6 +101,7 @@ class _StageWriter:
             self._docstring(),
             {module: tuple(sorted(names)) for module, names in sorted(imports.items())},
             self._weights(),
+            self._stacked(),
             tuple(
                 (call.unit, self._prefixes(loop, place)) for loop in stage.loops for place, call in enumerate(loop.body)
             ),
@@ -145,6 +147,15 @@ class _StageWriter:
                 text = weight_text(self.sizes, value, parameter, family)
                 rows.append((self.texts[unit.name].keys[parameter.value], text))
             tables[unit.name] = tuple(rows)
+        return tables
+
+    def _stacked(self) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
+        tables = {}
+        for unit in self._units():
+            keys = self.texts[unit.name].keys
+            rows = [(keys[stack.value], tuple(keys[part] for part in stack.parts)) for stack in unit.stacked]
+            if rows:
+                tables[unit.name] = tuple(rows)
         return tables
 
     def _families(self) -> tuple[Family, ...]:

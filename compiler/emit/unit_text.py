@@ -6,7 +6,7 @@ from typing import get_args
 
 from moec.compiler.emit.expressions import Writer
 from moec.compiler.emit.layout import quoted
-from moec.compiler.emit.names import Line, identifier, name_values, weight_keys
+from moec.compiler.emit.names import Line, common_name, identifier, name_values, weight_keys
 from moec.compiler.emit.region_text import Function, region_text, wish
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.types_text import joined_comment, move_comment, signature_text
@@ -72,6 +72,9 @@ class _UnitWriter:
         unit = self.unit
         by_name = weight_keys([parameter.name for parameter in unit.parameters], RESERVED)
         self.keys = {parameter.value: by_name[parameter.name] for parameter in unit.parameters}
+        for stack in unit.stacked:
+            name = identifier(common_name([self.keys[part] for part in stack.parts]), RESERVED)
+            self.keys[stack.value] = unique(name, set(self.keys.values()))
         writer = Writer(self.program, self.sizes, unit, self.imports)
         self._name_regions()
         reserved = (*RESERVED, *self.functions)
