@@ -42,6 +42,44 @@ class Plain(nn.Module):
         return F.cross_entropy(self.scores(self.stem(x)), label)
 
 
+class Fan(nn.Module):
+    """Many linears of one value: [B, R, W] -> the same. Some can be one product, some cannot."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.up = nn.Linear(width, inner)
+        self.gate = nn.Linear(width, inner)
+        self.short = nn.Linear(width, 2)  # of another size
+        self.first = nn.Linear(width, 3, bias=False)  # the three have no bias, and differ in size
+        self.second = nn.Linear(width, 5, bias=False)
+        self.third = nn.Linear(width, 3, bias=False)
+        self.merged = nn.Linear(width, 4, bias=False)  # its rows are merged with its columns
+        self.frozen = nn.Linear(width, 3, bias=False).requires_grad_(False)
+        self.again = nn.Linear(width, width, bias=False)  # used twice
+        self.down = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.short(x).transpose(0, 1).softmax(-1)[..., :1].transpose(0, 1)
+        merged = self.merged(x).view(-1, 2).square().sum()
+        first, second, third = self.first(x), self.second(x).tanh(), self.third(x).unsqueeze(-1).squeeze(-1)
+        mixed = (first * third).sum(-1, keepdim=True) * second.mean(-1, keepdim=True) + self.frozen(x).sum()
+        return x + self.again(self.again(x)) * mixed * merged.tanh() + self.down(F.silu(self.gate(x)) * self.up(x)) * scale
+
+
+class Fans(nn.Module):
+    """A model of these."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__()
+        self.layers = nn.ModuleList(Fan(width, inner) for _ in range(layers))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return F.cross_entropy(self.head(x.mean(1)), label)
+
+
 class SumAndCount(Plain):
     """(sum, count) with labels that do not count."""
 

@@ -43,11 +43,14 @@ REFUSED = {
 
 SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
-    "Squeezed Padded Given HalfFrozen Vector"
+    "Squeezed Padded Given HalfFrozen Vector Fans"
 ).split()
 """Those whose layers have an inner dim, which is split."""
 
-INNER = '"*.up.weight" [inner, _]   "*.up.bias" [inner]   "*.down.weight" [_, inner]'
+INNER = """
+  "*.up.weight" [inner, _]   "*.up.bias" [inner]   "*.gate.weight" [inner, _]   "*.gate.bias" [inner]
+  "*.down.weight" [_, inner]
+"""
 
 PLAN = """
 model odd = python "odd_modules:{module}" {{

@@ -38,6 +38,12 @@ WEIGHTS = {
         "down": Weight("ffn.down.weight", (HIDDEN, FFN), ((), ("tp",)), "dp", "normal 0.02"),
     },
 }
+STACKED = {
+    "layer": {
+        "wqkv": ("wq", "wk", "wv"),
+        "up_gate": ("up", "gate"),
+    },
+}
 UNITS = (
     ("embed", ("",)),
     ("layer", ("layers.0", "layers.1", "layers.2", "layers.3", "layers.4")),
@@ -70,19 +76,22 @@ def attn_norm(x, attn_norm):
     return F.rms_norm(x, (HIDDEN,), attn_norm, 1e-05)
 
 
-def attn(h, cos, sin, wq, wk, wv, wo):
+def attn(h, cos, sin, wqkv, wo):
     """h [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp R;  cos, sin [SEQ, HEAD_DIM]
 
     ->  attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp P
     """
-    q = F.linear(h, wq).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
-    k = F.linear(h, wk).view(LOCAL_BATCH, SEQ, LOCAL_KV_HEADS, HEAD_DIM).transpose(1, 2)
-    v = F.linear(h, wv).view(LOCAL_BATCH, SEQ, LOCAL_KV_HEADS, HEAD_DIM).transpose(1, 2)
+    q, k, v = F.linear(h, wqkv).split(
+        (LOCAL_HEADS * HEAD_DIM, LOCAL_KV_HEADS * HEAD_DIM, LOCAL_KV_HEADS * HEAD_DIM), -1
+    )
+    q = q.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    k = k.view(LOCAL_BATCH, SEQ, LOCAL_KV_HEADS, HEAD_DIM).transpose(1, 2)
+    v = v.view(LOCAL_BATCH, SEQ, LOCAL_KV_HEADS, HEAD_DIM).transpose(1, 2)
     h, part = q.chunk(2, -1)
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True, enable_gqa=True)
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 
@@ -94,11 +103,11 @@ def ffn_norm(x, attn_out, ffn_norm):
     return x, h
 
 
-def ffn(h, up, gate, down):
+def ffn(h, up_gate, down):
     """h [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp R  ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)
     tp P"""
-    up = F.linear(h, up)
-    act = F.silu(F.linear(h, gate)) * up
+    up, h = F.linear(h, up_gate).chunk(2, -1)
+    act = F.silu(h) * up
     return F.linear(act, down)
 
 
@@ -115,10 +124,10 @@ def layer_forward(x, cos, sin, w, tape):
     ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)
     """
     h = tape.run(attn_norm, x, w.attn_norm)
-    attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
+    attn_out = tape.run(attn, h, cos, sin, w.wqkv, w.wo)
     attn_out = all_reduce(attn_out, "tp")  # 16 MiB x 4: P -> I
     x, h = tape.run(ffn_norm, x, attn_out, w.ffn_norm)
-    ffn_out = tape.run(ffn, h, w.up, w.gate, w.down)
+    ffn_out = tape.run(ffn, h, w.up_gate, w.down)
     ffn_out = all_reduce(ffn_out, "tp")  # 16 MiB x 4: P -> I
     return tape.run(add, x, ffn_out)
 

@@ -64,14 +64,15 @@ def mix_up_mix_down(columns, x, mix_up, mix_up_bias, mix_down):
 def norm_router(x, h, norm, norm_bias, router):
     """x, h [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)
 
-    ->  x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch);  prob, expert, place [LOCAL_BATCH, SEQ, 2]  ep S(batch);
-    rows [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)
+    ->  x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch);  prob, slot [LOCAL_BATCH, SEQ, 2]  ep S(batch);  rows
+    [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)
     """
     x = x + h
     x_2 = F.layer_norm(x, (WIDTH,), norm, norm_bias, 1e-05)
     prob, expert, place = routing.route(F.linear(x_2, router).to(FLOAT), 2, CAPACITY, "per_sequence", False)
-    rows = routing.dispatch(x_2, expert, place, EXPERTS, CAPACITY, "per_sequence")
-    return x, prob, expert, place, rows
+    slot = routing.slots(expert, place, EXPERTS, CAPACITY, "per_sequence")
+    rows = routing.fill_slots(x_2, slot, EXPERTS, CAPACITY, "per_sequence")
+    return x, prob, slot, rows
 
 
 def experts(rows, up, down):
@@ -82,13 +83,13 @@ def experts(rows, up, down):
     return routing.grouped_linear(F.gelu(routing.grouped_linear(rows, up)), down)
 
 
-def collect(rows, prob, expert, place):
+def read_slots(rows, prob, slot):
     """rows [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 2]  ep
-    S(batch)  tp R;  expert, place [LOCAL_BATCH, SEQ, 2]  ep S(batch)
+    S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 2]  ep S(batch)
 
     ->  experts_out [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  tp P
     """
-    return routing.collect(rows, prob, expert, place, "per_sequence")
+    return routing.read_slots(rows, prob, slot)
 
 
 def add(x, experts_out):
@@ -103,11 +104,11 @@ def block_forward(x, w, tape):
     columns = tape.run(mix_norm, x, w.mix_norm, w.mix_norm_bias)
     h = tape.run(mix_up_mix_down, columns, x_2, w.mix_up, w.mix_up_bias, w.mix_down)
     h = all_reduce(h, "tp")  # 16 KiB x 2: P -> I
-    x, prob, expert, place, rows = tape.run(norm_router, x, h, w.norm, w.norm_bias, w.router)
+    x, prob, slot, rows = tape.run(norm_router, x, h, w.norm, w.norm_bias, w.router)
     rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(experts)
     rows = tape.run(experts, rows, w.up, w.down)
     rows = all_to_all(rows, "ep", split=1, join=0)  # 40 KiB x 2: S(experts) -> S(batch)
-    experts_out = tape.run(collect, rows, prob, expert, place)
+    experts_out = tape.run(read_slots, rows, prob, slot)
     experts_out = all_reduce(experts_out, "tp")  # 16 KiB x 2: P -> I
     return tape.run(add, x, experts_out)
 
@@ -115,7 +116,7 @@ def block_forward(x, w, tape):
 def block_backward(dx, w, tape):
     """The same, transposed, last line first."""
     dx, dexperts_out = tape.back(add, dx)
-    drows, dprob = tape.back(collect, dexperts_out)
+    drows, dprob = tape.back(read_slots, dexperts_out)
     drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
     drows = tape.back(experts, drows)
     # 512 B + 40 KiB x 2: the ranks used them differently

@@ -56,6 +56,11 @@ WEIGHTS = {
         "head": Weight("head.weight", (VOCAB, HIDDEN), (("tp",), ()), "dp", "normal 0.02"),
     },
 }
+STACKED = {
+    "layer": {
+        "wqkv": ("wq", "wk", "wv"),
+    },
+}
 UNITS = (
     ("embed", ("",)),
     (
@@ -98,19 +103,20 @@ def attn_norm(x, attn_norm):
     return F.rms_norm(x, (HIDDEN,), attn_norm, 1e-05)
 
 
-def attn(h, cos, sin, wq, wk, wv, wo):
+def attn(h, cos, sin, wqkv, wo):
     """h [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp R;  cos, sin [SEQ, HEAD_DIM]
 
     ->  attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp P
     """
-    q = F.linear(h, wq).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
-    k = F.linear(h, wk).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
-    v = F.linear(h, wv).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    q, k, v = F.linear(h, wqkv).chunk(3, -1)
+    q = q.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    k = k.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    v = v.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
     h, part = q.chunk(2, -1)
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True)
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 
@@ -157,7 +163,7 @@ def layer_forward(x, cos, sin, w, tape):
     """
     h = tape.run(attn_norm, x, w.attn_norm)
     h = all_gather(h, "tp", dim=1)  # 2.0 MiB x 2: S(seq) -> R
-    attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
+    attn_out = tape.run(attn, h, cos, sin, w.wqkv, w.wo)
     attn_out = reduce_scatter(attn_out, "tp", dim=1)  # 4.0 MiB x 2: P -> S(seq)
     x, prob, expert, rows, counts = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
     arrivals = exchange_counts(counts, "ep")  # 64 B x 4: how many rows go where

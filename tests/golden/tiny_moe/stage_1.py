@@ -48,6 +48,11 @@ WEIGHTS = {
         "head": Weight("head.weight", (VOCAB, HIDDEN), (("tp",), ()), "ep", "normal 0.02"),
     },
 }
+STACKED = {
+    "layer": {
+        "wqkv": ("wq", "wk", "wv"),
+    },
+}
 UNITS = (
     ("layer", ("layers.2", "layers.3")),
     ("head", ("",)),
@@ -63,34 +68,36 @@ def attn_norm(x, attn_norm):
     return F.rms_norm(x, (HIDDEN,), attn_norm, 1e-05)
 
 
-def attn(h, cos, sin, wq, wk, wv, wo):
+def attn(h, cos, sin, wqkv, wo):
     """h [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp R;  cos, sin [SEQ, HEAD_DIM]
 
     ->  attn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
     """
-    q = F.linear(h, wq).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
-    k = F.linear(h, wk).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
-    v = F.linear(h, wv).view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    q, k, v = F.linear(h, wqkv).chunk(3, -1)
+    q = q.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    k = k.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
+    v = v.view(LOCAL_BATCH, SEQ, LOCAL_HEADS, HEAD_DIM).transpose(1, 2)
     h, part = q.chunk(2, -1)
     q = q * cos + torch.cat((-part, h), -1) * sin
     h, part = k.chunk(2, -1)
     k = k * cos + torch.cat((-part, h), -1) * sin
-    a = torch.ops.aten.scaled_dot_product_attention(q, k, v, None, 0.0, True)
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return F.linear(a.transpose(1, 2).reshape(LOCAL_BATCH, SEQ, LOCAL_HEADS * HEAD_DIM), wo)
 
 
 def ffn_norm_router(x, attn_out, ffn_norm, router):
     """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)
 
-    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch);  prob, expert, place [LOCAL_BATCH, SEQ, 1]  ep S(batch);
-    rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)
+    ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch);  prob, slot [LOCAL_BATCH, SEQ, 1]  ep S(batch);  rows
+    [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)
     """
     x = x + attn_out
     h = F.rms_norm(x, (HIDDEN,), ffn_norm, 1e-05)
     logits = F.linear(h.to(FLOAT), router.to(FLOAT))
     prob, expert, place = routing.route(logits, 1, CAPACITY, "per_sequence", True)
-    rows = routing.dispatch(h, expert, place, EXPERTS, CAPACITY, "per_sequence")
-    return x, prob, expert, place, rows
+    slot = routing.slots(expert, place, EXPERTS, CAPACITY, "per_sequence")
+    rows = routing.fill_slots(h, slot, EXPERTS, CAPACITY, "per_sequence")
+    return x, prob, slot, rows
 
 
 def ffn(rows, up, down):
@@ -103,13 +110,13 @@ def ffn(rows, up, down):
     return routing.grouped_linear(act, down)
 
 
-def collect(rows, prob, expert, place):
+def read_slots(rows, prob, slot):
     """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]  ep
-    S(batch)  tp R;  expert, place [LOCAL_BATCH, SEQ, 1]  ep S(batch)
+    S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 1]  ep S(batch)
 
     ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
     """
-    return routing.collect(rows, prob, expert, place, "per_sequence")
+    return routing.read_slots(rows, prob, slot)
 
 
 def add(x, ffn_out):
@@ -125,13 +132,13 @@ def layer_forward(x, cos, sin, w, tape):
     ->  x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)
     """
     h = tape.run(attn_norm, x, w.attn_norm)
-    attn_out = tape.run(attn, h, cos, sin, w.wq, w.wk, w.wv, w.wo)
+    attn_out = tape.run(attn, h, cos, sin, w.wqkv, w.wo)
     attn_out = all_reduce(attn_out, "tp")  # 32 KiB x 2: P -> I
-    x, prob, expert, place, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
+    x, prob, slot, rows = tape.run(ffn_norm_router, x, attn_out, w.ffn_norm, w.router)
     rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(experts)
     rows = tape.run(ffn, rows, w.up, w.down)
     rows = all_to_all(rows, "ep", split=1, join=0)  # 40 KiB x 2: S(experts) -> S(batch)
-    ffn_out = tape.run(collect, rows, prob, expert, place)
+    ffn_out = tape.run(read_slots, rows, prob, slot)
     ffn_out = all_reduce(ffn_out, "tp")  # 32 KiB x 2: P -> I
     return tape.run(add, x, ffn_out)
 
@@ -139,7 +146,7 @@ def layer_forward(x, cos, sin, w, tape):
 def layer_backward(dx, tape):
     """The same, transposed, last line first."""
     dx, dffn_out = tape.back(add, dx)
-    drows, dprob = tape.back(collect, dffn_out)
+    drows, dprob = tape.back(read_slots, dffn_out)
     drows = all_to_all(drows, "ep", split=0, join=1)  # 40 KiB x 2: back
     drows = tape.back(ffn, drows)
     # 512 B + 40 KiB x 2: the ranks used them differently
