@@ -109,7 +109,6 @@ class _Joining:
             *((summed[name], self.unit.values[name].placement, self.unit.values[name].dtype) for name in weights),
         )
 
-
     def _name_results(self, region: Compute, linears: Sequence[Op], values: dict[str, Value]) -> None:
         """Those without a name are called as what they are another view of, or else as the module of their weight."""
         names = {parameter.value: parameter.name for parameter in self.unit.parameters}
@@ -120,7 +119,7 @@ class _Joining:
 
 
 def _keeps_pieces(region: Compute, name: str, values: Mapping[str, Value]) -> bool:
-    """Can what reads a value in this region read it as a piece of a wider one, whose rows are not next to each other?"""
+    """Can what reads a value in this region read it as columns of a wider one, whose rows lie apart?"""
     for op in region.ops:
         if name not in op.inputs:
             continue

@@ -106,7 +106,7 @@ def _norms(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.vector_norm(x[:whole].view(-1, _PIECE), dim=1), torch.linalg.vector_norm(x[whole:]).view(1)
 
 
-def _sum_of_squares(norms: Sequence[Tensor]) -> Tensor:
+def _sum_of_squares(norms: list[Tensor]) -> Tensor:
     return torch.cat(norms).double().square().sum() if norms else torch.zeros((), dtype=torch.float64)
 
 

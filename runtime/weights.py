@@ -82,7 +82,9 @@ def _instance(
     table: Mapping[str, Weight], stacks: Mapping[str, Sequence[str]], prefix: str, shards: Mapping[str, Shard]
 ) -> SimpleNamespace:
     values = {key: shards[_full_name(prefix, weight)].value for key, weight in table.items()}
-    return SimpleNamespace(**values, **{key: stacked([values[part] for part in parts]) for key, parts in stacks.items()})
+    return SimpleNamespace(
+        **values, **{key: stacked([values[part] for part in parts]) for key, parts in stacks.items()}
+    )
 
 
 def _side_by_side(

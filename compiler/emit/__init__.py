@@ -100,7 +100,8 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
             imports=[(module, _import_list(module, names)) for module, names in text.imports.items()],
             weights=[(unit, _entries(rows)) for unit, rows in text.weights.items()],
             stacked=[
-                (unit, [f'"{key}": {_tuple_text(parts)},' for key, parts in rows]) for unit, rows in text.stacked.items()
+                (unit, [f'"{key}": {_tuple_text(parts)},' for key, parts in rows])
+                for unit, rows in text.stacked.items()
             ],
             units=listing("UNITS", [f'("{unit}", {_tuple_text(prefixes)})' for unit, prefixes in text.units]),
             inputs=[(json.dumps(name), split.replace("'", '"')) for name, split in text.inputs],

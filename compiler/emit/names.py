@@ -3,7 +3,7 @@
 import keyword
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 
 from moec.compiler.unique import unique
 
@@ -73,12 +73,17 @@ def weight_keys(weights: Sequence[str], reserved: Collection[str] = ()) -> dict[
 
 def common_name(names: Sequence[str]) -> str:
     """One name for several: `wqkv` for wq, wk and wv, `qkv_proj` for q_proj and so on, `gate_up` for gate and up."""
-    head = len(commonprefix(names))
-    tail = len(commonprefix([name[head:][::-1] for name in names]))
+    head = _alike(names)
+    tail = _alike([name[head:][::-1] for name in names])
     middles = [name[head : len(name) - tail] for name in names]
     if all(len(middle) == 1 for middle in middles):
         return names[0][:head] + "".join(middles) + names[0][len(names[0]) - tail :]
     return "_".join(names)
+
+
+def _alike(names: Sequence[str]) -> int:
+    """How many characters all of them begin with."""
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)))
 
 
 def _path(weight: str) -> list[str]:

@@ -63,7 +63,9 @@ class Fan(nn.Module):
         merged = self.merged(x).view(-1, 2).square().sum()
         first, second, third = self.first(x), self.second(x).tanh(), self.third(x).unsqueeze(-1).squeeze(-1)
         mixed = (first * third).sum(-1, keepdim=True) * second.mean(-1, keepdim=True) + self.frozen(x).sum()
-        return x + self.again(self.again(x)) * mixed * merged.tanh() + self.down(F.silu(self.gate(x)) * self.up(x)) * scale
+        return (
+            x + self.again(self.again(x)) * mixed * merged.tanh() + self.down(F.silu(self.gate(x)) * self.up(x)) * scale
+        )
 
 
 class Fans(nn.Module):

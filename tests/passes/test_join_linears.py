@@ -44,7 +44,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_alike_ones_whose_results_may_lie_apart(tmp_path: Path) -> None:
-    """`up` is split over tp and `gate` is not; `merged` is viewed otherwise, `frozen` not trained, `again` used twice."""
+    """`up` is split over tp, `merged` is viewed otherwise, `frozen` is not trained, `again` is used twice."""
     assert stacks(tmp_path, FANS, "layer") == {
         ("short.weight", "gate.weight"),
         ("short.bias", "gate.bias"),

@@ -67,6 +67,8 @@ def test_the_last_pass_is_the_program(tiny_plan: Plan, tiny: Program) -> None:
 def test_no_such_pass(tiny_plan: Plan) -> None:
     with pytest.raises(PlanError) as fault:
         show_after(tiny_plan, "cut_corners")
-    passes = "`split_model`, `type_units`, `join_linears`, `join_reductions`, `partition_stages` and `schedule_microbatches`"
+    passes = (
+        "`split_model`, `type_units`, `join_linears`, `join_reductions`, `partition_stages` and `schedule_microbatches`"
+    )
     said = f"error[E115]: `cut_corners` is not a pass of the compiler\n = help: in order, they are {passes}\n"
     assert render(fault.value.diagnostics, color=False) == said
