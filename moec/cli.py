@@ -187,7 +187,7 @@ def _write(plan: Plan, folder: Path) -> "Program":
     from moec.compiler.folder import write_folder
 
     program = _compiled(plan)
-    write_folder(folder, emit(program))
+    write_folder(folder, emit(program, output=folder))
     return program
 
 

@@ -33,8 +33,11 @@ if __name__ == "__main__":
 '''
 
 
-def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
-    """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not."""
+def emit(program: Program, sizing: int = FULL, output: Path | None = None) -> dict[str, str]:
+    """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not.
+
+    A folder of the user's that the programs need is named as seen from `output`, so that both can move together.
+    """
     sizes = SizeNames(program)
     texts = [stage_text(program, sizes, stage) for stage in program.stages]
     files = {f"stage_{n}.py": _stage_file(program, sizes, text) for n, text in enumerate(texts)}
@@ -51,7 +54,7 @@ def emit(program: Program, sizing: int = FULL) -> dict[str, str]:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(files):
         digest.update(f"{name}\n{files[name]}\n".encode())
-    files["plan.json"] = json.dumps(plan_json(program, sizing, digest.hexdigest()), indent=2) + "\n"
+    files["plan.json"] = json.dumps(plan_json(program, sizing, digest.hexdigest(), output), indent=2) + "\n"
     return files
 
 

@@ -8,8 +8,8 @@ from moec.compiler.program import Program
 from moec.dsl.plan import Imported
 
 
-def plan_json(program: Program, sizing: int, digest: str) -> dict[str, object]:
-    """A tree of plain values; `digest` is of all the other files."""
+def plan_json(program: Program, sizing: int, digest: str, output: Path | None) -> dict[str, object]:
+    """A tree of plain values; `digest` is of all the other files, `output` where they will be."""
     plan = program.plan
     train, schedule = plan.train, plan.schedule
     batch = program.inputs[0].sizes[sizing][0] * schedule.accumulate
@@ -38,19 +38,20 @@ def plan_json(program: Program, sizing: int, digest: str) -> dict[str, object]:
         },
         "loss": "sum" if program.count is not None else "mean",
         "data": plan.model.data if isinstance(plan.model, Imported) else None,
-        "model": _model(program, sizing),
+        "model": _model(program, sizing, output),
         "weights": _weights(program, sizing),
     }
 
 
-def _model(program: Program, sizing: int) -> dict[str, object] | None:
+def _model(program: Program, sizing: int, output: Path | None) -> dict[str, object] | None:
     """Where the user's module is, whose own code makes its initial values."""
     model = program.plan.model
     if not isinstance(model, Imported):
         return None
     arguments = dict(model.arguments) | (dict(model.small) if sizing else {})
-    folder = Path(program.plan.source.path).resolve().parent
-    return {"target": model.target, "arguments": arguments, "path": [os.path.abspath(folder)]}
+    folder = str(Path(program.plan.source.path).resolve().parent)
+    path = Path(os.path.relpath(folder, output.resolve())).as_posix() if output else folder
+    return {"target": model.target, "arguments": arguments, "path": [path]}
 
 
 def _weights(program: Program, sizing: int) -> dict[str, object]:

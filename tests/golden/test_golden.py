@@ -32,3 +32,12 @@ def _write(folder: Path, files: dict[str, str]) -> None:
         path.unlink()
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def test_readme_shows_what_is_emitted() -> None:
+    """Every program text of the README stands in a stage of tiny_moe as it is."""
+    readme = (HERE.parent.parent / "README.md").read_text(encoding="utf-8")
+    stage = (HERE / "tiny_moe" / "stage_0.py").read_text(encoding="utf-8")
+    texts = [text.partition("```")[0] for text in readme.split("```python\n")[1:]]
+    assert any("def layer_forward(" in text for text in texts)
+    assert all(text in stage for text in texts if "tape.run(" in text)
