@@ -13,5 +13,5 @@ for hidden in 64 256; do
   step 4 ep=4 --hidden $hidden
 done
 for hidden in 64 256 512; do
-  python benchmarks/one_rank.py --hidden $hidden 2>/dev/null
+  python benchmarks/one_rank.py --hidden $hidden --steps 20 2>/dev/null
 done
