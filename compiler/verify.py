@@ -18,6 +18,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from moec.compiler.check import Report, check
 from moec.compiler.emit import SMALL, emit
 from moec.compiler.find_fault import Edit, edits_of, fault_text, locate
 from moec.compiler.models.reference_of import reference_model
@@ -54,6 +55,7 @@ class Verdict:
     shrunk: tuple[str, ...]
     statement: tuple[str, ...]
     faults: tuple[str, ...]
+    checked: Report | None  # without numbers, at the plan's own sizes
 
 
 @dataclass(slots=True)
@@ -70,18 +72,22 @@ class Outcome:
 def verify(plan: Plan, program: Program, build: Path | None) -> Verdict:
     """Prove the emitted programs, or those that are in the folder `build`, equal to the unsharded model."""
     started = time.perf_counter()
-    edits = edits_of(emit(program), build) if build is not None else []
+    full = emit(program)
+    edits = edits_of(full, build) if build is not None else []
     unreadable = [edit for edit in edits if edit.unreadable]
     own_schedule = any(edit.file.startswith("rank_") for edit in edits)
     shrunk = shrink(program, plan.schedule.accumulate if own_schedule else None)
     files = dict(emit(shrunk.program, SMALL))
     faults = [edit.unreadable for edit in unreadable]
     errors = {"loss": 0.0, "gradients": 0.0, "weights": 0.0}
+    checked = None
     if not faults:
-        edited = files | {edit.file: edit.text for edit in edits}
+        texts = {edit.file: edit.text for edit in edits}
+        checked = check(program, full | texts)
         with _one_thread():
-            faults, errors = _compare(shrunk, files, edited, edits)
-    statement = _statement(shrunk, errors, edits, not faults)
+            faults, errors = _compare(shrunk, files, files | texts, edits)
+        faults = _with_checked(checked, faults, edits)
+    statement = _statement(shrunk, errors, edits, checked, not faults)
     seconds = time.perf_counter() - started
     return Verdict(
         ranks=program.world_size,
@@ -93,7 +99,17 @@ def verify(plan: Plan, program: Program, build: Path | None) -> Verdict:
         shrunk=shrunk.changes,
         statement=statement,
         faults=tuple(faults),
+        checked=checked,
     )
+
+
+def _with_checked(checked: Report, faults: list[str], edits: Sequence[Edit]) -> list[str]:
+    """What the check without numbers found comes first, since it names the instruction.
+
+    Programs that were edited by hand may compute the same by another way, which it does not follow: numbers decide.
+    """
+    followed = [fault for fault in checked.faults if not edits or faults or fault.check not in ("text", "values")]
+    return [*(str(fault) for fault in followed[:3]), *faults]
 
 
 def _compare(
@@ -344,15 +360,20 @@ def _norm_of_all(tensors: Mapping[str, Tensor]) -> float:
     return max((_norm(x) for x in tensors.values()), default=0.0)
 
 
-def _statement(shrunk: Shrunk, errors: Mapping[str, float], edits: Sequence[Edit], equal: bool) -> tuple[str, ...]:
+def _statement(
+    shrunk: Shrunk, errors: Mapping[str, float], edits: Sequence[Edit], checked: Report | None, equal: bool
+) -> tuple[str, ...]:
     ranks = shrunk.program.world_size
-    lines = [f"ran the programs of all {ranks} ranks in one process, in float64, {STEPS} optimizer steps"]
+    lines = [checked.statement] if checked is not None and not checked.faults else []
+    lines.append(f"ran the programs of all {ranks} ranks in one process, in float64, {STEPS} optimizer steps")
     if shrunk.changes:
         lines.append(f"shrunk: {', '.join(shrunk.changes)}")
     if edits:
         places = ", ".join(f"{edit.file} ({edit.lines} {'line' if edit.lines == 1 else 'lines'})" for edit in edits)
         kept = "and still the same computation" if equal else "and no longer the same computation"
         lines.append(f"edited by hand: {places}; {kept}")
+        if equal and checked is not None and checked.faults:
+            lines.append(f"by another way than moec's, so only as far as numbers tell: {checked.faults[0]}")
     shown = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
     lines.append(f"{'equal to' if equal else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}")
     return tuple(lines)

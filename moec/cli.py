@@ -23,6 +23,7 @@ from moec.dsl.show_mesh import say_mesh, say_tilings, show_mesh
 from moec.options import parse_options
 
 if TYPE_CHECKING:
+    from moec.compiler.check import Report
     from moec.compiler.program import Program
 
 MOST_PROCESSES = 64
@@ -52,12 +53,17 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
     """`moec compile`: write the rank programs."""
     plan = _read(options)
     folder = _folder(plan, options)
-    program = _write(plan, folder)
+    program = _compiled(plan)
+    files, report = _emitted_and_checked(program, folder)
+    if report.faults:
+        return _tell_own_faults(report)
+    _write(folder, files)
     seconds = time.perf_counter() - started
     if options.json:
-        print(json.dumps({**_counts(program), "seconds": round(seconds, 3), "output": str(folder)}))
+        record = {**_counts(program), "seconds": round(seconds, 3), "output": str(folder)}
+        print(json.dumps(record | {"checked": _checked_record(report)}))
         return 0
-    print(_said(plan, program))
+    print(_said(plan, program), report.statement, sep="\n")
     print(f"{folder}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
     print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {folder}/main.py")
     return 0
@@ -67,18 +73,24 @@ def check_command(options: argparse.Namespace, started: float) -> int:
     """`moec check`: everything that compile does, and nothing written."""
     if not options.json:
         plan = _read(options)
-        print(_said(plan, _compiled(plan)))
+        program = _compiled(plan)
+        _, report = _emitted_and_checked(program)
+        if report.faults:
+            return _tell_own_faults(report)
+        print(_said(plan, program), report.statement, sep="\n")
         return 0
     try:
         plan = read_plan(options.plan, options.overrides)
         program = _compiled(plan)
+        _, report = _emitted_and_checked(program)
     except PlanError as fault:
         print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
         return 2
     seconds = round(time.perf_counter() - started, 3)
     warnings = [as_record(each) for each in plan.warnings]
-    print(json.dumps({"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}))
-    return 0
+    record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
+    print(json.dumps(record | {"checked": _checked_record(report)}))
+    return 1 if report.faults else 0
 
 
 def show_command(options: argparse.Namespace, _: float) -> int:
@@ -119,6 +131,7 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
         errors = {name: error if math.isfinite(error) else None for name, error in largest.items()}
         record = {"ranks": verdict.ranks, "equal": verdict.equal, "max_error": errors}
         record |= {"seconds": round(verdict.seconds, 3), "shrunk": verdict.shrunk, "faults": verdict.faults}
+        record["checked"] = _checked_record(verdict.checked) if verdict.checked is not None else None
         print(json.dumps(record))
     else:
         print("\n".join((*verdict.statement, *verdict.faults)))
@@ -138,7 +151,10 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
         raise plan_error("E116", headline, *help)
     folder = _folder(plan, options)
-    _write(plan, folder)
+    files, report = _emitted_and_checked(_compiled(plan), folder)
+    if report.faults:
+        return _tell_own_faults(report)
+    _write(folder, files)
     # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "--"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
@@ -182,13 +198,32 @@ def _compiled(plan: Plan) -> "Program":
     return compile_plan(plan)
 
 
-def _write(plan: Plan, folder: Path) -> "Program":
+def _emitted_and_checked(program: "Program", folder: Path | None = None) -> "tuple[dict[str, str], Report]":
+    """The files of a program as they are for this folder, and what the check of all ranks' instructions found."""
+    from moec.compiler.check import check
     from moec.compiler.emit import emit
+
+    files = emit(program, output=folder)
+    return files, check(program, files)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
     from moec.compiler.folder import write_folder
 
-    program = _compiled(plan)
-    write_folder(folder, emit(program, output=folder))
-    return program
+    write_folder(folder, files)
+
+
+def _tell_own_faults(report: "Report") -> int:
+    """Programs that fail their check are not written."""
+    print("error: the programs that moec made of this plan fail moec's own check; nothing was written", file=sys.stderr)
+    print("\n".join(f"  {fault}" for fault in report.faults[:3]), file=sys.stderr)
+    print(" = help: the fault is in moec, not in the plan: please report it with the plan", file=sys.stderr)
+    return 1
+
+
+def _checked_record(report: "Report") -> dict[str, object]:
+    faults = [str(fault) for fault in report.faults]
+    return {"ranks": report.ranks, "classes": report.classes, "seconds": round(report.seconds, 3), "faults": faults}
 
 
 def _emitted(plan: Plan, kind: str, number: int, count: int) -> str:

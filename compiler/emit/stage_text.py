@@ -38,6 +38,8 @@ class StageText:
     texts: tuple[UnitText, ...]
     functions: tuple[Function, ...]
     families: tuple[Family, ...]
+    tables: Mapping[str, str]  # values of the model that need neither weights nor data -> their names
+    counter: str  # the function that counts what is valid, if this stage has it
 
 
 def family_of(program: Program, axes: Axes, name: str) -> Family | None:
@@ -89,7 +91,8 @@ class _StageWriter:
             self.texts[unit.name] = unit_text(program, self.sizes, unit, self._instances(unit.name), self.functions)
         self._name_values()
         self._name_lists()
-        functions = [*self._tables(), self._forward(), self._backward(), *self._count(), self._reduce()]
+        counter = self._count()
+        functions = [*self._tables(), self._forward(), self._backward(), *counter, self._reduce()]
         slots = self._slots()
         imports: dict[str, set[str]] = {"moec.runtime": {"Weight"}}
         for text in self.texts.values():
@@ -110,6 +113,8 @@ class _StageWriter:
             tuple(self.texts.values()),
             tuple(functions),
             self._families(),
+            {name: self.names[name] for name in self._tables_read()},
+            counter[0].name if counter else "",
         )
 
     # ---- What the stage has.

@@ -46,6 +46,7 @@ class UnitText:
     keys: Mapping[str, str]  # weight's value -> its name in the table of weights
     imports: Mapping[str, set[str]]
     uses_weights_backward: bool
+    region_names: Mapping[str, str]  # region -> its function
 
 
 def unit_text(program: Program, sizes: SizeNames, unit: Unit, instances: str, functions: set[str]) -> UnitText:
@@ -90,7 +91,7 @@ class _UnitWriter:
         forward = self._forward()
         backward = self._backward(reserved)
         uses = any(isinstance(item, Accumulate) for item in unit.backward)
-        return UnitText(regions, forward, backward, self.keys, self.imports, uses)
+        return UnitText(regions, forward, backward, self.keys, self.imports, uses, self.region_names)
 
     # ---- Names.
 

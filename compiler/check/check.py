@@ -1,0 +1,254 @@
+"""Checks the files of a folder of rank programs against the program and against each other."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moec.compiler.check.execute import Effects, RankRun, StageText, load_rank
+from moec.compiler.check.expect import Sheet, expected
+from moec.compiler.check.faults import Fault, Wrong
+from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
+from moec.compiler.check.headers import Header, read_header
+from moec.compiler.check.meet import Engine, Group
+from moec.compiler.check.regions import Region, region_of
+from moec.compiler.check.terms import Site, Terms
+from moec.compiler.check.values import check_values
+from moec.compiler.check.vary import Stated, Variance, Varied, check_gradients, check_losses
+from moec.compiler.emit.sizes_text import SizeNames
+from moec.compiler.emit.stage_text import StageText as Written
+from moec.compiler.emit.stage_text import stage_text
+from moec.compiler.emit.types_text import same_group
+from moec.compiler.program import Compute, Program, Stage
+from moec.runtime.communicator import WORLD
+from moec.runtime.shard import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the check found, and how much it went through."""
+
+    ranks: int
+    classes: int  # of ranks that take every step together
+    terms: int
+    seconds: float
+    faults: tuple[Fault, ...]
+
+    @property
+    def statement(self) -> str:
+        """What a check without faults has shown."""
+        return (
+            f"checked every instruction of all {self.ranks} ranks: calls meet, none waits for ever, each value "
+            f"and gradient is what the program says, summed once over the ranks where it differs ({self.seconds:.1f} s)"
+        )
+
+
+def check(program: Program, files: Mapping[str, str]) -> Report:
+    """Check all ranks of `files`, name to text, as emit writes them or as they are in a folder."""
+    started = time.perf_counter()
+    checking = _Check(program, files)
+    try:
+        faults = tuple(checking.faults())
+    except Wrong as wrong:
+        faults = (wrong.fault,)
+    return Report(program.world_size, checking.classes, checking.made, time.perf_counter() - started, faults)
+
+
+@dataclass(slots=True)
+class _Check:
+    program: Program
+    files: Mapping[str, str]
+    classes: int = 0
+    made: int = 0
+    terms: Terms = field(default_factory=Terms)
+
+    def faults(self) -> Iterator[Fault]:
+        """Of one kind after the other: what a check finds is not worth telling if an earlier one found something."""
+        names = [name for name in sorted(self.files) if name.startswith("rank_")]
+        headers = [read_header(name, self.files[name]) for name in names]
+        yield from self._ranks(headers, names)
+        program, sizes = self.program, SizeNames(self.program)
+        written = [stage_text(program, sizes, stage) for stage in program.stages]
+        regions = [_regions(program, stage, text) for stage, text in zip(program.stages, written, strict=True)]
+        stages = [self._stage(n, {r.name: r for r in found.values()}) for n, found in enumerate(regions)]
+        tables = {n: _weights(stage) for n, stage in enumerate(stages)}
+        found = [*check_slices(headers, names, tables)]
+        if found:
+            yield from found
+            return
+        sheets = [
+            Sheet(found, text.tables, *self._same(stage))
+            for stage, found, text in zip(program.stages, regions, written, strict=True)
+        ]
+        yield from self._run(headers, names, stages, sheets)
+
+    def _ranks(self, headers: Sequence[Header], names: Sequence[str]) -> Iterator[Fault]:
+        mesh = self.program.plan.mesh
+        if len(headers) != mesh.world_size:
+            raise Wrong("groups", f"there are files of {len(headers)} ranks, and the plan has {mesh.world_size}")
+        found = [*check_ranks(mesh, headers, names)]
+        pipeline = self.program.plan.pipeline_axis
+        for number, (header, name) in enumerate(zip(headers, names, strict=True)):
+            stage = mesh.coordinates(number)[pipeline] if pipeline else 0
+            if header.stage != stage:
+                found.append(
+                    Fault("groups", f"rank {number} runs stage {header.stage}, and has stage {stage}", Site(name, 1))
+                )
+        if found:
+            raise Wrong(found[0].check, found[0].message, found[0].site)
+        yield from ()
+
+    def _stage(self, number: int, regions: Mapping[str, Region]) -> StageText:
+        name = f"stage_{number}.py"
+        try:
+            return StageText(name, self.files[name], self.files["sizes.py"], regions)
+        except SyntaxError as fault:
+            raise Wrong("text", f"no Python: {fault.msg}", Site(name, fault.lineno or 1)) from None
+
+    def _same(self, stage: Stage) -> tuple[str, str]:
+        program = self.program
+        if not program.has_loss(stage):
+            return "", ""
+        counter = program.counter
+        count = same_group(program, counter.values[counter.outputs[0]]) if counter else ""
+        return same_group(program, program.values[program.loss]), count
+
+    # ---- What the ranks do.
+
+    def _run(
+        self, headers: Sequence[Header], names: Sequence[str], stages: Sequence[StageText], sheets: Sequence[Sheet]
+    ) -> Iterator[Fault]:
+        ranks = self._representatives(headers)
+        everyone = tuple(range(len(headers)))
+
+        def groups(rank: int, name: str) -> Group:
+            if name == WORLD:
+                return everyone
+            if name not in headers[rank].groups:
+                raise Wrong("groups", f"rank {rank} has no group `{name}`", runs[rank].site())
+            return headers[rank].groups[name]
+
+        engine = Engine(groups)
+        runs: dict[int, RankRun] = {}
+        programs = {}
+        for rank in ranks:
+            programs[rank] = self._program(rank, headers[rank], names[rank], stages[headers[rank].stage], engine, runs)
+        faults = engine.run(programs)
+        wanted = expected(self.program, sheets, self.terms)
+        variance = self._variance([headers[rank] for rank in ranks], stages)
+        done: set[tuple[int, str]] = set()
+        for rank in ranks if not faults else ():
+            key = headers[rank].stage, headers[rank].schedule
+            if key in done:
+                continue
+            done.add(key)
+            stage = headers[rank].stage
+            faults += check_values(runs[rank].effects, wanted[stage])
+            faults += self._summed(variance, stages[stage], runs[rank].effects)
+        self.made = len(self.terms)
+        yield from variance.faults
+        yield from faults
+
+    def _representatives(self, headers: Sequence[Header]) -> list[int]:
+        """One rank of each stage, side by side, if the ranks of every stage have one schedule; else all ranks."""
+        schedules: dict[int, set[str]] = defaultdict(set)
+        for header in headers:
+            schedules[header.stage].add(header.schedule)
+        self.classes = sum(len(found) for found in schedules.values())
+        if self.classes > len(schedules):
+            return list(range(len(headers)))
+        line = [0]
+        while (following := headers[line[-1]].following) is not None:
+            line.append(following)
+        return line
+
+    def _program(
+        self, rank: int, header: Header, name: str, stage: StageText, engine: Engine, runs: dict[int, RankRun]
+    ):
+        """What a rank's greenlet runs."""
+        try:
+            code = compile(self.files[name], name, "exec")
+        except SyntaxError as fault:
+            raise Wrong("text", f"no Python: {fault.msg}", Site(name, fault.lineno or 1)) from None
+
+        def program() -> None:
+            run = runs[rank] = RankRun(
+                rank, stage, self.program.plan.schedule.accumulate, self.terms, lambda call: engine.talk(rank, call)
+            )
+            try:
+                step = load_rank(code, stage.load(run.names()), header.stage)["step"]
+                step(run)  # pyright: ignore[reportCallIssue]
+            except Wrong:
+                raise
+            except Exception as fault:
+                raise Wrong("text", f"{type(fault).__name__}: {fault}", _last_line(fault, stage)) from None
+
+        return program
+
+    def _variance(self, headers: Sequence[Header], stages: Sequence[StageText]) -> Variance:
+        mesh = self.program.plan.mesh
+        groups: dict[str, Varied] = {WORLD: frozenset(atom.name for atom in mesh.atoms)}
+        for header in headers:
+            for name, ranks in header.groups.items():
+                axes = varied_axes(mesh, ranks)
+                if axes is None or groups.setdefault(name, axes) != axes:
+                    raise Wrong("groups", f"group `{name}` of rank {header.rank} does not lie along axes: {ranks}")
+        weights = {name: _split(weight) for stage in stages for name, weight in _named_weights(stage)}
+        regions = {(region.name, n): region for n, stage in enumerate(stages) for region in stage.regions.values()}
+        return Variance(groups, weights, regions)
+
+    def _summed(self, variance: Variance, stage: StageText, effects: Effects) -> Iterator[Fault]:
+        mesh, pipeline = self.program.plan.mesh, self.program.plan.pipeline_axis
+        along = frozenset((pipeline,) if pipeline else ())
+        live = frozenset(atom.name for atom in mesh.atoms if atom.size > 1) - along
+        trained = [(name, weight) for name, weight in _named_weights(stage) if weight.trainable]
+        stated = {name: Stated(_split(weight), weight.reduce) for name, weight in trained}
+        yield from check_gradients(variance, effects, stated, along)
+        yield from check_losses(variance, effects.losses, live, "the loss")
+        yield from check_losses(variance, effects.counts, live, "the count of valid targets")
+
+
+def _split(weight: Weight) -> Varied:
+    return frozenset(axis for axes in weight.split for axis in axes)
+
+
+def _regions(program: Program, stage: Stage, text: Written) -> dict[tuple[str, str], Region]:
+    found: dict[tuple[str, str], Region] = {}
+    units = [program.units[name] for name in dict.fromkeys(call.unit for call in stage.calls)]
+    for unit, written in zip(units, text.texts, strict=True):
+        for item in unit.forward:
+            if isinstance(item, Compute):
+                found[unit.name, item.name] = region_of(
+                    written.region_names[item.name], stage.index, item, unit, program.sizes
+                )
+    counter = program.counter
+    if counter is not None and text.counter:
+        for item in counter.forward:
+            if isinstance(item, Compute):
+                found["count", item.name] = region_of(text.counter, stage.index, item, counter, program.sizes)
+    return found
+
+
+def _weights(stage: StageText) -> Mapping[str, Mapping[str, Weight]]:
+    return stage.tables["WEIGHTS"]  # pyright: ignore[reportReturnType]
+
+
+def _named_weights(stage: StageText) -> Iterator[tuple[str, Weight]]:
+    units: Sequence[tuple[str, Sequence[str]]] = stage.tables["UNITS"]  # pyright: ignore[reportAssignmentType]
+    for kind, prefixes in units:
+        for prefix in prefixes:
+            for weight in _weights(stage)[kind].values():
+                yield (f"{prefix}.{weight.name}" if prefix else weight.name), weight
+
+
+def _last_line(fault: Exception, stage: StageText) -> Site | None:
+    """The innermost line of an emitted file in the trace of an exception."""
+    found, trace = None, fault.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file == stage.name:
+            found = Site(file, trace.tb_lineno, stage.lines[trace.tb_lineno - 1].partition("  # ")[0].strip())
+        elif file.startswith("rank_"):
+            found = Site(file, trace.tb_lineno)
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,82 @@
+"""What the file of a rank says about it: coordinates, groups, neighbours, slices; and its schedule, as text."""
+
+import re
+from ast import literal_eval
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from moec.compiler.check.faults import Wrong
+from moec.compiler.check.terms import Site
+
+Slices = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Of one rank."""
+
+    rank: int
+    stage: int
+    axes: Mapping[str, int]
+    coordinates: Mapping[str, int]
+    groups: Mapping[str, tuple[int, ...]]
+    previous: int | None
+    following: int | None
+    slices: Slices
+    schedule: str  # the text of `step`
+
+
+_FILE = re.compile(
+    r'"""[^"\\]*"""\n\nimport stage_(?P<stage>\d+) as stage\n\nRANK = (?P<rank>\d+)\nAXES = (?P<axes>\{[^}]*\})\n'
+    r"COORDINATES = (?P<coordinates>\{[^}]*\})\nGROUPS = \{\n(?P<groups>[^}]*)\}\n"
+    r"PREVIOUS, NEXT = (?P<previous>\w+), (?P<next>\w+)  # [^\n]*\nSLICES = (?P<slices>\{.*?\n\})\n\n\n"
+    r"(?P<step>def step\(run\):\n.*)",
+    re.DOTALL,
+)
+_GROUP = re.compile(r'    "([^"\\]*)": (range|)\(([\d, ]*)\),')
+
+
+def read_header(file: str, text: str) -> Header:
+    """Raises Wrong if the file has another form than moec writes."""
+    found = _FILE.fullmatch(text)
+    if found is None:
+        raise Wrong("text", "the file of a rank has another form than moec writes", Site(file, 1))
+    try:
+        groups, slices = dict([_group(line) for line in found["groups"].splitlines()]), _slices(found["slices"])
+    except (SyntaxError, ValueError) as fault:
+        raise Wrong("text", str(fault), Site(file, 1)) from None
+    return Header(
+        int(found["rank"]),
+        int(found["stage"]),
+        _mapping(found["axes"]),
+        _mapping(found["coordinates"]),
+        groups,
+        _neighbour(found["previous"]),
+        _neighbour(found["next"]),
+        slices,
+        found["step"],
+    )
+
+
+def _mapping(text: str) -> dict[str, int]:
+    return {name: int(number) for name, number in re.findall(r'"([^"\\]*)": (\d+)', text)}
+
+
+@cache
+def _group(line: str) -> tuple[str, tuple[int, ...]]:
+    found = _GROUP.fullmatch(line)
+    if found is None:
+        raise ValueError(f"`{line.strip()}` is no group of ranks")
+    numbers = [int(number) for number in re.findall(r"\d+", found[3])]
+    return found[1], tuple(range(*numbers)) if found[2] else tuple(numbers)
+
+
+@cache
+def _slices(text: str) -> Slices:
+    """The text without its comment is a dictionary of texts."""
+    return literal_eval(text)
+
+
+def _neighbour(text: str) -> int | None:
+    return int(text) if text.isdigit() else None

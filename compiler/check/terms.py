@@ -1,0 +1,88 @@
+"""Values of a rank program as terms: what was done to what. Two values are the same where their terms are.
+
+A term says nothing of the rank that has it, so the members of a group that hold parts of one value hold one term.
+Terms are kept once each: comparing two is comparing identities.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+What: TypeAlias = tuple[object, ...]
+"""All that a term has beside its parts: names, groups, dims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A line of an emitted file."""
+
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: `{self.text}`" if self.text else f"{self.file}:{self.line}"
+
+
+class Term:
+    """A value. `grad` says that it carries a gradient, `weight` that the gradient goes into a weight's buffer."""
+
+    __slots__ = ("grad", "kind", "number", "parts", "site", "terms", "weight", "what")
+
+    def __init__(
+        self, terms: "Terms", kind: str, what: What, parts: tuple["Term", ...], grad: bool, weight: bool, number: int
+    ) -> None:
+        self.terms, self.kind, self.what, self.parts = terms, kind, what, parts
+        self.grad, self.weight, self.number = grad, weight, number
+        self.site: Site | None = None
+
+    def __add__(self, other: "Term") -> "Term":
+        return self.terms.sum((self, other))
+
+    def to(self, _: object) -> "Term":
+        """In another precision: the same value."""
+        return self
+
+    def __str__(self) -> str:
+        names = ", ".join(str(item) for item in self.what)
+        return f"{self.kind}({names})" if names else self.kind
+
+
+@dataclass(slots=True)
+class Terms:
+    """All terms of one check."""
+
+    _known: dict[tuple[str, What, tuple[int, ...]], Term] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def make(
+        self, kind: str, what: What = (), parts: Iterable[Term] = (), grad: bool = False, weight: bool = False
+    ) -> Term:
+        parts = tuple(parts)
+        key = kind, what, tuple([part.number for part in parts])
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = Term(self, kind, what, parts, grad, weight, len(self._known))
+        return found
+
+    def sum(self, terms: Iterable[Term]) -> Term:
+        """Of two or more, in any order and grouping."""
+        flat = [part for term in terms for part in (term.parts if term.kind == "sum" else (term,))]
+        flat.sort(key=lambda term: term.number)
+        return flat[0] if len(flat) == 1 else self.make("sum", (), flat, grad=any(term.grad for term in flat))
+
+
+def below(term: Term) -> Iterator[Term]:
+    """A term and all that it is made of, each once, parts before what is made of them."""
+    seen: set[int] = set()
+    stack: list[tuple[Term, bool]] = [(term, False)]
+    while stack:
+        found, ready = stack.pop()
+        if ready:
+            yield found
+        elif found.number not in seen:
+            seen.add(found.number)
+            stack.append((found, True))
+            stack += [(part, False) for part in reversed(found.parts)]

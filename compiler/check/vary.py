@@ -1,0 +1,118 @@
+"""Which ranks have different data: a second way to know what must be summed, which reads no types.
+
+A value differs along an axis if it was made of something that does: a slice of a weight or of an input, or a rank's own
+coordinate. Sums and gathers over an axis end that, exchanges and slices begin it. From this alone it follows over
+what the gradient of a weight is a partial sum: where its contributions differ between ranks that have the same weight.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moec.compiler.check.execute import Effects
+from moec.compiler.check.faults import Fault
+from moec.compiler.check.regions import Region, behind
+from moec.compiler.check.terms import Term, below
+
+Varied = frozenset[str]
+NOTHING: Varied = frozenset()
+SAME = ("all_reduce", "all_reduce_max", "all_gather", "gather_counts", "gather_rows")
+"""After these all members have the same."""
+
+DIFFERENT = "reduce_scatter all_to_all exchange_counts send_rows return_rows scatter_rows take spread first".split()
+"""After these every member has its own."""
+
+
+@dataclass(slots=True)
+class Variance:
+    """Of all terms of a step. `groups` names the axes of each group, `weights` those that split each weight."""
+
+    groups: Mapping[str, Varied]
+    weights: Mapping[str, Varied]
+    regions: Mapping[tuple[str, int], Region]  # by name and stage
+    _known: dict[int, Varied] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def of(self, term: Term) -> Varied:
+        if term.number not in self._known:
+            for part in below(term):
+                if part.number not in self._known:
+                    self._known[part.number] = self._find(part)
+        return self._known[term.number]
+
+    def _find(self, term: Term) -> Varied:
+        parts = frozenset().union(*(self._known[part.number] for part in term.parts))
+        match term.kind:
+            case "weight":
+                return frozenset().union(*(self.weights.get(str(name), NOTHING) for name in term.what))
+            case "input":
+                return frozenset(axis for axes in term.what[1] for axis in axes)  # pyright: ignore[reportGeneralTypeIssues]
+            case "run" | "gradient":
+                region = self.regions[term.what[0], term.what[1]]  # pyright: ignore[reportArgumentType]
+                if term.kind == "gradient":
+                    parts = frozenset().union(*(self._known[part.number] for part in behind(region, term)))
+                return parts | {axis for axes in region.groups for axis in axes}
+            case kind if kind in SAME:
+                return self._alike(term, parts)
+            case kind if kind in DIFFERENT:
+                if kind == "reduce_scatter":
+                    self._alike(term, parts)
+                return parts | self.groups[str(term.what[0])]
+            case _:
+                return parts
+
+    def _alike(self, term: Term, varied: Varied) -> Varied:
+        over = self.groups[str(term.what[0])]
+        useless = over - varied
+        if useless and term.kind != "all_reduce_max":
+            names = " and ".join(sorted(useless))
+            message = f"{term.kind} over {term.what[0]} of what is the same on all ranks of {names}"
+            self.faults.append(Fault("gradients", message, term.site))
+        return varied - over
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the text says of a weight."""
+
+    split: Varied
+    reduce: str
+
+
+def check_gradients(
+    variance: Variance, effects: Effects, stated: Mapping[str, Stated], stages: Varied
+) -> Iterator[Fault]:
+    """Every gradient is summed once, over the axes along which it differs, and over nothing else."""
+    over: dict[str, Varied] = {}
+    for names, terms in effects.gradients.items():
+        varied = frozenset().union(*(variance.of(term) for term in terms))
+        for name in names:
+            over[name] = over.get(name, NOTHING) | varied
+    for name, weight in stated.items():
+        wanted = over.get(name, NOTHING) - weight.split - stages
+        summed = variance.groups.get(weight.reduce, NOTHING) - stages
+        last = effects.gradients.get((name,), [None])[-1]
+        site = last.site if last is not None else None
+        missing, much = wanted - summed, summed - wanted
+        if missing:
+            names = " and ".join(sorted(missing))
+            yield Fault("gradients", f"the gradient of {name} differs along {names}, and is not summed over it", site)
+        if much and name in over:
+            names = " and ".join(sorted(much))
+            yield Fault("gradients", f"the gradient of {name} is the same along {names}, and is summed over it", site)
+    families = {weight.reduce for weight in stated.values()} - {""}
+    for family in sorted(families | set(effects.reduced)):
+        count = effects.reduced.count(family)
+        if count != 1:
+            times = "never" if count == 0 else f"{count} times"
+            yield Fault("gradients", f"the gradients of {family} are summed {times}")
+
+
+def check_losses(variance: Variance, losses: Sequence[tuple[Term, str]], axes: Varied, what: str) -> Iterator[Fault]:
+    """A sum over all ranks counts each summand once: along an axis it differs, or one rank of it counts."""
+    for term, same in losses:
+        varied = variance.of(term)
+        alone = variance.groups.get(same, NOTHING) if same else NOTHING
+        for axis in sorted(axes - varied - alone):
+            yield Fault("gradients", f"{what} is the same along {axis}, and every rank of it counts it", term.site)
+        for axis in sorted(varied & alone):
+            yield Fault("gradients", f"{what} differs along {axis}, and only the first rank of it counts it", term.site)
