@@ -12,7 +12,9 @@ from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
 from moec.compiler.check.headers import Header, read_header
 from moec.compiler.check.meet import Engine, Group
 from moec.compiler.check.regions import Region, region_of
+from moec.compiler.check.tables import check_tables
 from moec.compiler.check.terms import Site, Terms
+from moec.compiler.check.text import check_text
 from moec.compiler.check.values import check_values
 from moec.compiler.check.vary import Stated, Variance, Varied, check_gradients, check_losses
 from moec.compiler.emit.sizes_text import SizeNames
@@ -66,23 +68,32 @@ class _Check:
         """Of one kind after the other: what a check finds is not worth telling if an earlier one found something."""
         names = [name for name in sorted(self.files) if name.startswith("rank_")]
         headers = [read_header(name, self.files[name]) for name in names]
-        yield from self._ranks(headers, names)
+        self._texts(headers, names)
+        self._ranks(headers, names)
         program, sizes = self.program, SizeNames(self.program)
         written = [stage_text(program, sizes, stage) for stage in program.stages]
         regions = [_regions(program, stage, text) for stage, text in zip(program.stages, written, strict=True)]
         stages = [self._stage(n, {r.name: r for r in found.values()}) for n, found in enumerate(regions)]
         tables = {n: _weights(stage) for n, stage in enumerate(stages)}
-        found = [*check_slices(headers, names, tables)]
-        if found:
-            yield from found
-            return
+        _stop_at([*check_tables(program, written, stages), *check_slices(headers, names, tables)])
         sheets = [
             Sheet(found, text.tables, *self._same(stage))
             for stage, found, text in zip(program.stages, regions, written, strict=True)
         ]
         yield from self._run(headers, names, stages, sheets)
 
-    def _ranks(self, headers: Sequence[Header], names: Sequence[str]) -> Iterator[Fault]:
+    def _texts(self, headers: Sequence[Header], names: Sequence[str]) -> None:
+        """Nothing runs here before it has been read."""
+        shared = [name for name in sorted(self.files) if name == "sizes.py" or name.startswith("stage_")]
+        found = [fault for name in shared for fault in check_text(name, self.files[name])]
+        known: set[tuple[int, str]] = set()
+        for header, name in zip(headers, names, strict=True):
+            if (header.stage, header.schedule) not in known:
+                known.add((header.stage, header.schedule))
+                found += check_text(name, header.schedule, header.line)
+        _stop_at(found)
+
+    def _ranks(self, headers: Sequence[Header], names: Sequence[str]) -> None:
         mesh = self.program.plan.mesh
         if len(headers) != mesh.world_size:
             raise Wrong("groups", f"there are files of {len(headers)} ranks, and the plan has {mesh.world_size}")
@@ -94,9 +105,7 @@ class _Check:
                 found.append(
                     Fault("groups", f"rank {number} runs stage {header.stage}, and has stage {stage}", Site(name, 1))
                 )
-        if found:
-            raise Wrong(found[0].check, found[0].message, found[0].site)
-        yield from ()
+        _stop_at(found)
 
     def _stage(self, number: int, regions: Mapping[str, Region]) -> StageText:
         name = f"stage_{number}.py"
@@ -206,6 +215,12 @@ class _Check:
         yield from check_gradients(variance, effects, stated, along)
         yield from check_losses(variance, effects.losses, live, "the loss")
         yield from check_losses(variance, effects.counts, live, "the count of valid targets")
+
+
+def _stop_at(faults: Sequence[Fault]) -> None:
+    """What comes after builds on what they are about."""
+    if faults:
+        raise Wrong(faults[0].check, faults[0].message, faults[0].site)
 
 
 def _split(weight: Weight) -> Varied:

@@ -60,18 +60,22 @@ class StageText:
     def __init__(self, name: str, text: str, sizes: str, regions: Regions) -> None:
         self.name, self.lines, self.regions = name, text.splitlines(), regions
         self._code = compile(text, name, "exec")
-        self._sizes = SimpleNamespace()
         header: dict[str, object] = {}
         exec(compile(sizes, "sizes.py", "exec"), header)
-        self._sizes.__dict__.update(header)
+        self.sizes = SimpleNamespace(**header)
         self.tables = self._loaded({})
 
     def load(self, names: Mapping[str, object]) -> SimpleNamespace:
         """The file as a module, with its regions and collectives bound to what one rank does."""
         return SimpleNamespace(**self._loaded(names))
 
+    def line_of(self, text: str) -> Site:
+        """The first line that has a text in it."""
+        found = next((n for n, line in enumerate(self.lines, 1) if text in line), 1)
+        return Site(self.name, found, self.lines[found - 1].strip())
+
     def _loaded(self, names: Mapping[str, object]) -> dict[str, object]:
-        space = _namespace({"sizes": self._sizes})
+        space = _namespace({"sizes": self.sizes})
         exec(self._code, space)
         space.update(names)
         return space

@@ -25,12 +25,16 @@ class Header:
     following: int | None
     slices: Slices
     schedule: str  # the text of `step`
+    line: int  # on which it begins
 
 
+_PAIRS = r'\{(?:"[^"\\]*": \d+(?:, )?)*\}'
 _FILE = re.compile(
-    r'"""[^"\\]*"""\n\nimport stage_(?P<stage>\d+) as stage\n\nRANK = (?P<rank>\d+)\nAXES = (?P<axes>\{[^}]*\})\n'
-    r"COORDINATES = (?P<coordinates>\{[^}]*\})\nGROUPS = \{\n(?P<groups>[^}]*)\}\n"
-    r"PREVIOUS, NEXT = (?P<previous>\w+), (?P<next>\w+)  # [^\n]*\nSLICES = (?P<slices>\{.*?\n\})\n\n\n"
+    r'"""[^"\\]*"""\n\nimport stage_(?P<stage>\d+) as stage\n\n'
+    rf"RANK = (?P<rank>\d+)\nAXES = (?P<axes>{_PAIRS})\nCOORDINATES = (?P<coordinates>{_PAIRS})\n"
+    r"GROUPS = \{\n(?P<groups>[^}]*)\}\n"
+    r"PREVIOUS, NEXT = (?P<previous>None|\d+), (?P<next>None|\d+)  # [^\n]*\n"
+    r"SLICES = (?P<slices>\{.*?\n\})\n\n\n"
     r"(?P<step>def step\(run\):\n.*)",
     re.DOTALL,
 )
@@ -56,6 +60,7 @@ def read_header(file: str, text: str) -> Header:
         _neighbour(found["next"]),
         slices,
         found["step"],
+        text.count("\n", 0, found.start("step")) + 1,
     )
 
 

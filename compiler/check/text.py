@@ -1,0 +1,138 @@
+"""Holds the emitted text against a list of what it may say.
+
+A file is parsed again, not searched: it may import torch, the runtime and the files beside it; call their functions,
+its own, and methods of tensors; loop over layers and micro-batches. It has no conditions, so that no rank can go a way
+of its own, and nothing that reaches out of what it is given: no other names, no private attributes, no strings that
+become code.
+"""
+
+import ast
+from collections.abc import Iterator
+from types import BuiltinMethodType
+
+import torch
+
+from moec import runtime
+from moec.compiler.check.faults import Fault
+from moec.compiler.check.terms import Site
+from moec.compiler.rules import MODULES
+
+_BUILTINS = frozenset(("range", "reversed", "float"))
+_OF_RUN = frozenset(
+    "tape weights inputs tables seed add_loss send receive exchange count_valid reduce update job accumulate".split()
+)
+_OF_TAPE = frozenset(("run", "back", "keep", "kept"))
+_OF_STAGE = frozenset("forward backward count reduce_gradients ACTIVATIONS_IN GRADIENTS_IN".split())
+_LEFT_OUT = frozenset(
+    "data grad backward numpy tolist item cpu cuda storage untyped_storage map apply set register_hook".split()
+)
+_OF_TENSOR = frozenset(
+    name for name in dir(torch.Tensor) if name[0] != "_" and name[-1] != "_" and name not in _LEFT_OUT
+)
+_NODES = (
+    *(ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Import, ast.ImportFrom, ast.alias, ast.Return, ast.Pass),
+    *(ast.Assign, ast.Expr, ast.For, ast.Call, ast.keyword, ast.Attribute, ast.Name, ast.Constant, ast.Tuple, ast.List),
+    *(ast.Dict, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Subscript, ast.Slice, ast.ListComp, ast.comprehension),
+    *(ast.expr_context, ast.operator, ast.unaryop, ast.cmpop),
+)
+
+
+def check_text(file: str, text: str, first: int = 1) -> Iterator[Fault]:
+    """What the file of a stage or of the sizes, or a rank's schedule from line `first` on, says beyond the list."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as fault:
+        line = fault.lineno if isinstance(fault, SyntaxError) else 1
+        yield Fault("text", f"this is no Python: {fault}", Site(file, first + (line or 1) - 1))
+        return
+    lines = text.splitlines()
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(tree):
+        said = _said(node, defined)
+        if said:
+            number = getattr(node, "lineno", 1)
+            yield Fault(
+                "text",
+                f"{said}, which no emitted program does",
+                Site(file, first + number - 1, lines[number - 1].strip()),
+            )
+
+
+def _said(node: ast.AST, defined: set[str]) -> str:
+    """What is wrong with one node, "" if nothing is."""
+    match node:
+        case _ if not isinstance(node, _NODES):
+            return f"has {_name_of(node)}"
+        case ast.FunctionDef(decorator_list=[_, *_]) | ast.arguments(defaults=[_, *_]):
+            return "has a decorator or a default"
+        case ast.Import(names=names):
+            return _imports([name.name for name in names])
+        case ast.ImportFrom(module=module, names=names, level=level):
+            if level or module not in ("sizes", "moec.runtime"):
+                return f"imports from {module}"
+            known = [name.name for name in names if module == "sizes" or _of_runtime(name.name)]
+            return "" if len(known) == len(names) else "imports what the runtime does not offer"
+        case ast.Call(func=ast.Name(id=name)):
+            own = name in defined or name in _BUILTINS or _of_runtime(name)
+            return "" if own else f"calls `{name}`"
+        case ast.Call(func=func):
+            return "" if isinstance(func, ast.Attribute) else "calls what is no name"
+        case ast.Attribute(value=value, attr=attribute):
+            return _attribute(value, attribute)
+        case ast.Name(id=name) if name.startswith("__"):
+            return f"names `{name}`"
+        case _:
+            return ""
+
+
+def _attribute(value: ast.expr, name: str) -> str:
+    root = value.id if isinstance(value, ast.Name) else ""
+    allowed = True
+    if name.startswith("_"):
+        allowed = False
+    elif root == "run":
+        allowed = name in _OF_RUN
+    elif root == "tape":
+        allowed = name in _OF_TAPE
+    elif root == "stage":
+        allowed = name in _OF_STAGE
+    elif root == "torch":
+        allowed = name in ("ops", "float64", "Tensor") or _is_function_or_dtype(name)
+    elif root == "F":
+        allowed = hasattr(torch.nn.functional, name)
+    elif root in MODULES:
+        module = getattr(runtime, root, None)
+        allowed = module is None or hasattr(module, name)
+    elif root.startswith("w") or isinstance(value, ast.Attribute):
+        allowed = True  # a weight by its key, or torch.ops.aten.*
+    else:
+        allowed = name in _OF_TENSOR
+    return "" if allowed else f"uses `{root or 'a value'}.{name}`"
+
+
+def _is_function_or_dtype(name: str) -> bool:
+    """Of tensors: what torch's C++ gives, and what torch.functional wraps; not what reads files or changes settings."""
+    found = getattr(torch, name, None)
+    if isinstance(found, torch.dtype):
+        return True
+    of_tensors = isinstance(found, BuiltinMethodType) and found.__self__ is None
+    return name != "from_file" and (of_tensors or hasattr(torch.functional, name))
+
+
+def _imports(names: list[str]) -> str:
+    outside = [
+        name
+        for name in names
+        if name not in ("torch", "torch.nn.functional") and not (name.startswith("stage_") and name[6:].isdigit())
+    ]
+    return f"imports {outside[0]}" if outside else ""
+
+
+def _of_runtime(name: str) -> bool:
+    return name in runtime.__all__ or name in MODULES
+
+
+def _name_of(node: ast.AST) -> str:
+    return {"If": "a condition", "IfExp": "a condition", "While": "a loop without end"}.get(
+        type(node).__name__, f"`{type(node).__name__.lower()}`"
+    )
