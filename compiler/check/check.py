@@ -5,18 +5,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moec.compiler.check.execute import Effects, RankRun, StageText, load_rank
+from moec.compiler.check.execute import Effects, RankRun, StageText, load_rank, named_weights
 from moec.compiler.check.expect import Sheet, expected
 from moec.compiler.check.faults import Fault, Wrong
 from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
 from moec.compiler.check.headers import Header, read_header
 from moec.compiler.check.meet import Engine, Group
 from moec.compiler.check.regions import Region, region_of
+from moec.compiler.check.schedule import schedule_faults
 from moec.compiler.check.tables import check_tables
 from moec.compiler.check.terms import Site, Terms
 from moec.compiler.check.text import check_text
-from moec.compiler.check.values import check_values
+from moec.compiler.check.values import check_values, first_unknown
 from moec.compiler.check.vary import Stated, Variance, Varied, check_gradients, check_losses
+from moec.compiler.emit.rank_text import groups_of
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText as Written
 from moec.compiler.emit.stage_text import stage_text
@@ -69,13 +71,13 @@ class _Check:
         names = [name for name in sorted(self.files) if name.startswith("rank_")]
         headers = [read_header(name, self.files[name]) for name in names]
         self._texts(headers, names)
-        self._ranks(headers, names)
         program, sizes = self.program, SizeNames(self.program)
         written = [stage_text(program, sizes, stage) for stage in program.stages]
+        self._ranks(headers, written)
         regions = [_regions(program, stage, text) for stage, text in zip(program.stages, written, strict=True)]
         stages = [self._stage(n, {r.name: r for r in found.values()}) for n, found in enumerate(regions)]
         tables = {n: _weights(stage) for n, stage in enumerate(stages)}
-        _stop_at([*check_tables(program, written, stages), *check_slices(headers, names, tables)])
+        _stop_at([*check_tables(program, written, stages), *check_slices(headers, tables)])
         sheets = [
             Sheet(found, text.tables, *self._same(stage))
             for stage, found, text in zip(program.stages, regions, written, strict=True)
@@ -93,18 +95,22 @@ class _Check:
                 found += check_text(name, header.schedule, header.line)
         _stop_at(found)
 
-    def _ranks(self, headers: Sequence[Header], names: Sequence[str]) -> None:
+    def _ranks(self, headers: Sequence[Header], written: Sequence[Written]) -> None:
         mesh = self.program.plan.mesh
         if len(headers) != mesh.world_size:
             raise Wrong("groups", f"there are files of {len(headers)} ranks, and the plan has {mesh.world_size}")
-        found = [*check_ranks(mesh, headers, names)]
         pipeline = self.program.plan.pipeline_axis
-        for number, (header, name) in enumerate(zip(headers, names, strict=True)):
-            stage = mesh.coordinates(number)[pipeline] if pipeline else 0
-            if header.stage != stage:
-                found.append(
-                    Fault("groups", f"rank {number} runs stage {header.stage}, and has stage {stage}", Site(name, 1))
-                )
+        found = [
+            Fault("groups", f"rank {number} runs stage {header.stage}", header.site("import stage_"))
+            for number, header in enumerate(headers)
+            if header.stage != (mesh.coordinates(number)[pipeline] if pipeline else 0)
+        ]
+        _stop_at(found)
+        groups = [
+            groups_of(self.program, stage, text) for stage, text in zip(self.program.stages, written, strict=True)
+        ]
+        orders = {name: axes for found in groups for name, axes, stages in found if not stages}
+        found = [*check_ranks(mesh, headers, orders)]
         _stop_at(found)
 
     def _stage(self, number: int, regions: Mapping[str, Region]) -> StageText:
@@ -128,6 +134,8 @@ class _Check:
         self, headers: Sequence[Header], names: Sequence[str], stages: Sequence[StageText], sheets: Sequence[Sheet]
     ) -> Iterator[Fault]:
         ranks = self._representatives(headers)
+        self.terms.texts |= {stage.name: stage.lines for stage in stages}
+        self.terms.texts |= {names[rank]: self.files[names[rank]].splitlines() for rank in ranks}
         everyone = tuple(range(len(headers)))
 
         def groups(rank: int, name: str) -> Group:
@@ -142,21 +150,33 @@ class _Check:
         programs = {}
         for rank in ranks:
             programs[rank] = self._program(rank, headers[rank], names[rank], stages[headers[rank].stage], engine, runs)
-        faults = engine.run(programs)
         wanted = expected(self.program, sheets, self.terms)
+        known = len(self.terms)
+        faults = engine.run(programs)
         variance = self._variance([headers[rank] for rank in ranks], stages)
         done: set[tuple[int, str]] = set()
         for rank in ranks if not faults else ():
-            key = headers[rank].stage, headers[rank].schedule
-            if key in done:
-                continue
-            done.add(key)
-            stage = headers[rank].stage
-            faults += check_values(runs[rank].effects, wanted[stage])
-            faults += self._summed(variance, stages[stage], runs[rank].effects)
+            header = headers[rank]
+            if (header.stage, header.schedule) not in done:
+                done.add((header.stage, header.schedule))
+                faults += check_values(runs[rank].effects, wanted[header.stage])
+                faults += self._summed(variance, stages[header.stage], runs[rank].effects)
         self.made = len(self.terms)
-        yield from variance.faults
+        faults = [*variance.faults, *faults]
+        if faults:
+            yield from self._causes(headers, names, known)
         yield from faults
+
+    def _causes(self, headers: Sequence[Header], names: Sequence[str], known: int) -> Iterator[Fault]:
+        """To be told first: a schedule that is not its stage's, and the first value that the program lacks."""
+        seen: set[tuple[int, str]] = set()
+        for header, name in zip(headers, names, strict=True):
+            if (header.stage, header.schedule) not in seen:
+                seen.add((header.stage, header.schedule))
+                yield from schedule_faults(self.program, header, name)
+        unknown = first_unknown(self.terms, known)
+        if unknown is not None:
+            yield unknown
 
     def _representatives(self, headers: Sequence[Header]) -> list[int]:
         """One rank of each stage, side by side, if the ranks of every stage have one schedule; else all ranks."""
@@ -190,7 +210,7 @@ class _Check:
             except Wrong:
                 raise
             except Exception as fault:
-                raise Wrong("text", f"{type(fault).__name__}: {fault}", _last_line(fault, stage)) from None
+                raise Wrong("text", f"{type(fault).__name__}: {fault}", _last_line(fault, self.terms.texts)) from None
 
         return program
 
@@ -202,7 +222,7 @@ class _Check:
                 axes = varied_axes(mesh, ranks)
                 if axes is None or groups.setdefault(name, axes) != axes:
                     raise Wrong("groups", f"group `{name}` of rank {header.rank} does not lie along axes: {ranks}")
-        weights = {name: _split(weight) for stage in stages for name, weight in _named_weights(stage)}
+        weights = {name: _split(weight) for stage in stages for name, weight in named_weights(stage.tables)}
         regions = {(region.name, n): region for n, stage in enumerate(stages) for region in stage.regions.values()}
         return Variance(groups, weights, regions)
 
@@ -210,9 +230,12 @@ class _Check:
         mesh, pipeline = self.program.plan.mesh, self.program.plan.pipeline_axis
         along = frozenset((pipeline,) if pipeline else ())
         live = frozenset(atom.name for atom in mesh.atoms if atom.size > 1) - along
-        trained = [(name, weight) for name, weight in _named_weights(stage) if weight.trainable]
-        stated = {name: Stated(_split(weight), weight.reduce) for name, weight in trained}
-        yield from check_gradients(variance, effects, stated, along)
+        trained = [(name, weight) for name, weight in named_weights(stage.tables) if weight.trainable]
+        stated = {
+            name: Stated(_split(weight), weight.reduce, stage.line_of(f'Weight("{weight.name}"'))
+            for name, weight in trained
+        }
+        yield from check_gradients(variance, effects, stated, along, stage.line_of("def reduce_gradients", 2))
         yield from check_losses(variance, effects.losses, live, "the loss")
         yield from check_losses(variance, effects.counts, live, "the count of valid targets")
 
@@ -248,22 +271,12 @@ def _weights(stage: StageText) -> Mapping[str, Mapping[str, Weight]]:
     return stage.tables["WEIGHTS"]  # pyright: ignore[reportReturnType]
 
 
-def _named_weights(stage: StageText) -> Iterator[tuple[str, Weight]]:
-    units: Sequence[tuple[str, Sequence[str]]] = stage.tables["UNITS"]  # pyright: ignore[reportAssignmentType]
-    for kind, prefixes in units:
-        for prefix in prefixes:
-            for weight in _weights(stage)[kind].values():
-                yield (f"{prefix}.{weight.name}" if prefix else weight.name), weight
-
-
-def _last_line(fault: Exception, stage: StageText) -> Site | None:
+def _last_line(fault: Exception, texts: Mapping[str, Sequence[str]]) -> Site | None:
     """The innermost line of an emitted file in the trace of an exception."""
     found, trace = None, fault.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if file == stage.name:
-            found = Site(file, trace.tb_lineno, stage.lines[trace.tb_lineno - 1].partition("  # ")[0].strip())
-        elif file.startswith("rank_"):
-            found = Site(file, trace.tb_lineno)
+        if file in texts:
+            found = Site(file, trace.tb_lineno, texts[file][trace.tb_lineno - 1].partition("  # ")[0].strip())
         trace = trace.tb_next
     return found

@@ -5,8 +5,7 @@ engine matches (meet.py), a region is what it makes of its arguments, a tape is 
 """
 
 import builtins
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, SimpleNamespace
 
@@ -69,9 +68,10 @@ class StageText:
         """The file as a module, with its regions and collectives bound to what one rank does."""
         return SimpleNamespace(**self._loaded(names))
 
-    def line_of(self, text: str) -> Site:
-        """The first line that has a text in it."""
+    def line_of(self, text: str, further: int = 0) -> Site:
+        """The first line that has a text in it, or so many further."""
         found = next((n for n, line in enumerate(self.lines, 1) if text in line), 1)
+        found = min(found + further, len(self.lines))
         return Site(self.name, found, self.lines[found - 1].strip())
 
     def _loaded(self, names: Mapping[str, object]) -> dict[str, object]:
@@ -101,11 +101,20 @@ def load_rank(code: CodeType, stage: object, number: int) -> dict[str, object]:
 class Effects:
     """All that a step of one rank leaves behind."""
 
-    losses: list[tuple[Term, str]] = field(default_factory=list)  # with the group whose members have the same
-    counts: list[tuple[Term, str]] = field(default_factory=list)
+    losses: list["Counted"] = field(default_factory=list)
+    counts: list["Counted"] = field(default_factory=list)
     gradients: dict[tuple[str, ...], list[Term]] = field(default_factory=dict)  # by full name of the weight
-    reduced: list[str] = field(default_factory=list)
-    updates: int = 0
+    reduced: list[tuple[str, Site | None]] = field(default_factory=list)
+    updates: list[Site | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A summand of the loss or of the valid targets, and the group whose members have the same one."""
+
+    term: Term
+    same: str
+    site: Site | None = None
 
 
 class RankRun:
@@ -120,6 +129,7 @@ class RankRun:
         tables = stage.tables
         self._inputs: Mapping[str, tuple[tuple[str, ...], ...]] = tables.get("INPUTS", {})  # pyright: ignore[reportAttributeAccessIssue]
         self.weights = _weights(terms, tables)
+        self._families = dict(named_weights(tables))
         self.tables = _Items(lambda name: terms.make("table", (name,)))
         self.seed = terms.make("seed")
 
@@ -140,14 +150,21 @@ class RankRun:
         return self._tapes.setdefault(i, _Tape(self))
 
     def inputs(self, i: int) -> "_Items":
-        return _Items(lambda key: self.terms.make("input", (key.partition("@")[0], self._inputs[key], i)))
+        site = self.site()
+
+        def find(key: str) -> Term:
+            term = self.terms.make("input", (key.partition("@")[0], self._inputs[key], i))
+            term.site = term.site or site
+            return term
+
+        return _Items(find)
 
     def count_valid(self, counts: Sequence[Term], same: str = "") -> None:
-        self.effects.counts += [(count, same) for count in counts]
+        self.effects.counts += [Counted(count, same, self.site()) for count in counts]
         self._talk(Call("all_reduce", WORLD, (("of", "valid"),), site=self.site()))
 
     def add_loss(self, x: Term, same: str = "") -> None:
-        self.effects.losses.append((x, same))
+        self.effects.losses.append(Counted(x, same, self.site()))
 
     def send(self, tensors: Sequence[Term], rank: int) -> None:
         self._talk(Call("send", operands=tuple(tensors), peer=rank, site=self.site()))
@@ -160,7 +177,7 @@ class RankRun:
         return self._talk(call)
 
     def reduce(self, family: str) -> None:
-        self.effects.reduced.append(family)
+        self.effects.reduced.append((family, self.site()))
         self._talk(Call("all_reduce", family, (("of", "gradients"),), site=self.site()))
 
     def update(self) -> None:
@@ -169,21 +186,14 @@ class RankRun:
                 raise Wrong(
                     "values", f"micro-batch {i} has not run backward through {tape.stack[-1].what}", self.site()
                 )
-        self.effects.updates += 1
+        self.effects.updates.append(self.site())
         self._talk(Call("all_reduce", WORLD, (("of", "loss and norm"),), site=self.site()))
 
     # ---- For the parts of this module.
 
     def site(self) -> Site | None:
-        """The innermost line of the emitted text."""
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename != self.stage.name:
-            if frame.f_code.co_filename.startswith("rank_"):
-                return Site(frame.f_code.co_filename, frame.f_lineno)
-            frame = frame.f_back
-        if frame is None:
-            return None
-        return Site(self.stage.name, frame.f_lineno, self.stage.lines[frame.f_lineno - 1].partition("  # ")[0].strip())
+        """The line of the emitted text that is running."""
+        return self.terms.here()
 
     def noted(self, term: Term) -> Term:
         """A term, with the line that made it first."""
@@ -192,8 +202,11 @@ class RankRun:
         return term
 
     def add_gradient(self, weight: Term, gradient: Term) -> None:
+        summed = {family for family, _ in self.effects.reduced}
         for name in weight.what:
             assert isinstance(name, str)
+            if self._families[name].reduce in summed or self.effects.updates:
+                raise Wrong("gradients", f"{name} gets a gradient after its family was summed", self.site())
         self.effects.gradients.setdefault(weight.what, []).append(gradient)  # pyright: ignore[reportArgumentType]
 
     def _collective(self, kind: str, operands: int) -> Callable[..., object]:
@@ -333,6 +346,16 @@ def _weights(terms: Terms, tables: Mapping[str, object]) -> tuple[tuple[SimpleNa
             instances.append(SimpleNamespace(**values))
         found.append(tuple(instances))
     return tuple(found)
+
+
+def named_weights(tables: Mapping[str, object]) -> Iterator[tuple[str, Weight]]:
+    """Full names of all weights of a stage's tables, with what is stated of each."""
+    weights: Mapping[str, Mapping[str, Weight]] = tables["WEIGHTS"]  # pyright: ignore[reportAssignmentType]
+    units: Sequence[tuple[str, Sequence[str]]] = tables["UNITS"]  # pyright: ignore[reportAssignmentType]
+    for kind, prefixes in units:
+        for prefix in prefixes:
+            for weight in weights[kind].values():
+                yield (f"{prefix}.{weight.name}" if prefix else weight.name), weight
 
 
 def weight_term(terms: Terms, names: tuple[str, ...], trained: bool) -> Term:

@@ -6,7 +6,7 @@ The program is walked micro-batch by micro-batch through all stages, without any
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moec.compiler.check.execute import Effects, weight_term
+from moec.compiler.check.execute import Counted, Effects, weight_term
 from moec.compiler.check.regions import Region, gradients_of, results_of
 from moec.compiler.check.terms import Term, Terms
 from moec.compiler.program import (
@@ -67,7 +67,7 @@ class _Walk:
         for stage, sheet in zip(self.program.stages, self.sheets, strict=True):
             done.append([self._forward(call, sheet, values, i) for call in stage.calls])
             if self.program.has_loss(stage):
-                self.effects[stage.index].losses.append((values[self.program.loss], sheet.same))
+                self.effects[stage.index].losses.append(Counted(values[self.program.loss], sheet.same))
                 self._count(stage, sheet, i)
         gradients: dict[str, list[Term]] = {self.program.loss: [self.terms.make("seed")]}
         for stage in reversed(self.program.stages):
@@ -81,7 +81,7 @@ class _Walk:
         (compute,) = [item for item in counter.forward if isinstance(item, Compute)]
         args = [self._input(name.rpartition("__")[0] or name, counter, name, i) for name in compute.inputs]
         (count,) = results_of(sheet.regions["count", compute.name], tuple(args))
-        self.effects[stage.index].counts.append((count, sheet.same_count))
+        self.effects[stage.index].counts.append(Counted(count, sheet.same_count))
 
     # ---- Forward.
 

@@ -5,49 +5,47 @@ from math import prod
 
 from moec.compiler.check.faults import Fault
 from moec.compiler.check.headers import Header
-from moec.compiler.check.terms import Site
+from moec.compiler.placement import Axes
 from moec.dsl.mesh import Mesh
 from moec.runtime.place import Place
 from moec.runtime.shard import Weight, check_stated
 
 
-def check_ranks(mesh: Mesh, headers: Sequence[Header], files: Sequence[str]) -> Iterator[Fault]:
-    """Every rank is at its own coordinates, and all members of a group say the same of it."""
-    stated: dict[tuple[str, tuple[int, ...]], int] = {}
-    seen: dict[tuple[int, ...], int] = {}
-    for number, (header, file) in enumerate(zip(headers, files, strict=True)):
-        site = Site(file, 1)
+def check_ranks(mesh: Mesh, headers: Sequence[Header], orders: Mapping[str, Axes]) -> Iterator[Fault]:
+    """Every rank is at its own coordinates, and all members of a group say the same of it.
+
+    `orders` are the axes that a group goes along, major first.
+    """
+    stated: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for number, header in enumerate(headers):
         true = {axis: place for axis, place in mesh.coordinates(number).items() if axis in header.coordinates}
         if header.rank != number or dict(header.coordinates) != true:
-            yield Fault(
-                "groups", f"rank {number} says that it is rank {header.rank} at {dict(header.coordinates)}", site
-            )
-        first = seen.setdefault(tuple(header.coordinates.values()), number)
-        if first != number:
-            yield Fault("groups", f"ranks {first} and {number} are both at {dict(header.coordinates)}", site)
+            message = f"rank {number} says that it is rank {header.rank} at {dict(header.coordinates)}"
+            yield Fault("groups", message, header.site("COORDINATES" if header.rank == number else "RANK"))
         for name, ranks in header.groups.items():
             if number not in ranks:
-                yield Fault("groups", f"rank {number} is not in its own group `{name}`, {ranks}", site)
-            stated[name, ranks] = stated.get((name, ranks), 0) + 1
-        yield from _neighbours(header, headers, site)
-    for (name, ranks), count in stated.items():
-        others = (
-            [rank for rank in ranks if headers[rank].groups.get(name) != ranks] if max(ranks) < len(headers) else []
-        )
-        if count != len(ranks) or others:
-            who = f"rank {others[0]} says otherwise" if others else f"{count} ranks say so"
-            yield Fault("groups", f"group `{name}` has the ranks {ranks}, but {who}", Site(files[ranks[0]], 1))
+                yield Fault("groups", f"rank {number} is not in its own group `{name}`", header.site(f'    "{name}": '))
+            stated.setdefault((name, ranks), []).append(number)
+        yield from _neighbours(header, headers)
+    alone = {key: who for key, who in stated.items() if len(who) != len(key[1])}
+    for (name, ranks), who in sorted(alone.items(), key=lambda item: len(item[1])):
+        message = f"group `{name}` has the ranks {ranks}, say {len(who)} of them, and others say otherwise"
+        yield Fault("groups", message, headers[who[0]].site(f'    "{name}": '))
+    for (name, ranks), who in stated.items():
+        axes = orders.get(name)
+        if axes is not None and ranks != mesh.group(ranks[0], axes):
+            message = f"group `{name}` has the ranks {ranks}, which are not those along its axes, in order"
+            yield Fault("groups", message, headers[who[0]].site(f'    "{name}": '))
 
 
-def _neighbours(header: Header, headers: Sequence[Header], site: Site) -> Iterator[Fault]:
+def _neighbours(header: Header, headers: Sequence[Header]) -> Iterator[Fault]:
     for other, back, step in ((header.previous, "following", -1), (header.following, "previous", 1)):
         if other is None:
             continue
         there = headers[other] if other < len(headers) else None
         if there is None or getattr(there, back) != header.rank or there.stage != header.stage + step:
-            yield Fault(
-                "groups", f"rank {header.rank} has rank {other} beside it, which has another beside itself", site
-            )
+            message = f"rank {header.rank} has rank {other} beside it, which has another beside itself"
+            yield Fault("groups", message, header.site("PREVIOUS, NEXT"))
 
 
 def varied_axes(mesh: Mesh, ranks: Sequence[int]) -> frozenset[str] | None:
@@ -59,28 +57,31 @@ def varied_axes(mesh: Mesh, ranks: Sequence[int]) -> frozenset[str] | None:
 
 
 def check_slices(
-    headers: Sequence[Header], files: Sequence[str], tables: Mapping[int, Mapping[str, Mapping[str, Weight]]]
+    headers: Sequence[Header], tables: Mapping[int, Mapping[str, Mapping[str, Weight]]]
 ) -> Iterator[Fault]:
     """Every rank states the slices that follow from its coordinates. They tile a weight: equal blocks, one a place."""
     known: set[tuple[object, ...]] = set()
-    for header, file in zip(headers, files, strict=True):
+    for header in headers:
         weights = tables[header.stage]
-        split = {
-            axis for table in weights.values() for weight in table.values() for axes in weight.split for axis in axes
-        }
+        split = {axis for table in weights.values() for weight in table.values() for axis in axes_of(weight)}
         key = header.stage, tuple([header.coordinates[axis] for axis in sorted(split)]), id(header.slices)
         if key in known:
             continue
         known.add(key)
         place = Place(header.rank, header.axes, header.coordinates, {}, header.previous, header.following)
-        try:
-            check_stated(header.slices, weights, place)
-        except (ValueError, KeyError) as fault:
-            yield Fault("slices", str(fault), Site(file, 1))
         for kind, table in weights.items():
-            split = {key for key, weight in table.items() if any(weight.split)}
-            missing = split - set(header.slices.get(kind, {}))
-            if missing:
+            stated = header.slices.get(kind, {})
+            for name in sorted({name for name, weight in table.items() if axes_of(weight)} - set(stated)):
                 yield Fault(
-                    "slices", f"rank {header.rank} does not state its slice of {kind}.{min(missing)}", Site(file, 1)
+                    "slices", f"rank {header.rank} does not state its slice of {kind}.{name}", header.site("SLICES")
                 )
+            for name, text in stated.items():
+                try:
+                    check_stated({kind: {name: text}}, weights, place)
+                except (ValueError, KeyError) as fault:
+                    yield Fault("slices", str(fault), header.site(f'        "{name}": '))
+
+
+def axes_of(weight: Weight) -> set[str]:
+    """Those that split it."""
+    return {axis for axes in weight.split for axis in axes}

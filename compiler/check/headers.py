@@ -3,7 +3,7 @@
 import re
 from ast import literal_eval
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from moec.compiler.check.faults import Wrong
@@ -16,6 +16,7 @@ Slices = Mapping[str, Mapping[str, str]]
 class Header:
     """Of one rank."""
 
+    file: str
     rank: int
     stage: int
     axes: Mapping[str, int]
@@ -26,6 +27,13 @@ class Header:
     slices: Slices
     schedule: str  # the text of `step`
     line: int  # on which it begins
+    text: str = field(repr=False)  # of the file
+
+    def site(self, beginning: str) -> Site:
+        """The first line of the file that begins so."""
+        lines = self.text.splitlines()
+        found = next((n for n, line in enumerate(lines, 1) if line.startswith(beginning)), 1)
+        return Site(self.file, found, lines[found - 1].partition("  # ")[0].strip())
 
 
 _PAIRS = r'\{(?:"[^"\\]*": \d+(?:, )?)*\}'
@@ -51,6 +59,7 @@ def read_header(file: str, text: str) -> Header:
     except (SyntaxError, ValueError) as fault:
         raise Wrong("text", str(fault), Site(file, 1)) from None
     return Header(
+        file,
         int(found["rank"]),
         int(found["stage"]),
         _mapping(found["axes"]),
@@ -61,6 +70,7 @@ def read_header(file: str, text: str) -> Header:
         slices,
         found["step"],
         text.count("\n", 0, found.start("step")) + 1,
+        text,
     )
 
 

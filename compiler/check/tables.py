@@ -31,9 +31,28 @@ def check_tables(program: Program, written: Sequence[Written], stages: Sequence[
                 mine = (weight.name, weight.shape, weight.split)
                 if mine != true:
                     yield Fault(
-                        "slices", f"{unit.name}.{key} is {mine}, and the program has {true}", own.line_of(f'"{key}":')
+                        "slices",
+                        f"{unit.name}.{key} is {mine}, and the program has {true}",
+                        own.line_of(f'"{key}": Weight('),
                     )
+            stacks: Mapping[str, Sequence[str]] = own.tables.get("STACKED", {}).get(unit.name, {})  # pyright: ignore
+            for stack in unit.stacked:
+                key, parts = rows.keys[stack.value], tuple(rows.keys[part] for part in stack.parts)
+                if tuple(stacks.get(key, ())) != parts:
+                    yield Fault("slices", f"{unit.name}.{key} is not {', '.join(parts)}", own.line_of(f'"{key}": ('))
+        yield from _inputs(text, own)
         yield from _slots(program, stage, own)
+
+
+def _inputs(text: Written, own: StageText) -> Iterator[Fault]:
+    splits: Mapping[str, object] = own.tables.get("INPUTS", {})  # pyright: ignore[reportAssignmentType]
+    for name, split in text.inputs:
+        if repr(splits.get(name)) != split:
+            yield Fault(
+                "slices",
+                f"input {name} is split as {splits.get(name)}, and is read as {split}",
+                own.line_of(f'"{name}": ('),
+            )
 
 
 def _slots(program: Program, stage: Stage, own: StageText) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ A term says nothing of the rank that has it, so the members of a group that hold
 Terms are kept once each: comparing two is comparing identities.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,14 +15,16 @@ What: TypeAlias = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A line of an emitted file."""
+    """A line of an emitted file, and those of the calls that led there."""
 
     file: str
     line: int
     text: str = ""
+    callers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: `{self.text}`" if self.text else f"{self.file}:{self.line}"
+        place = f"{self.file}:{self.line}: `{self.text}`" if self.text else f"{self.file}:{self.line}"
+        return f"{place}, called from {', '.join(self.callers)}" if self.callers else place
 
 
 class Term:
@@ -37,7 +40,9 @@ class Term:
         self.site: Site | None = None
 
     def __add__(self, other: "Term") -> "Term":
-        return self.terms.sum((self, other))
+        total = self.terms.sum((self, other))
+        total.site = total.site or self.terms.here()
+        return total
 
     def to(self, _: object) -> "Term":
         """In another precision: the same value."""
@@ -50,12 +55,31 @@ class Term:
 
 @dataclass(slots=True)
 class Terms:
-    """All terms of one check."""
+    """All terms of one check. `texts` are the lines of the files that run, by name."""
 
+    texts: dict[str, list[str]] = field(default_factory=dict)
     _known: dict[tuple[str, What, tuple[int, ...]], Term] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def here(self) -> Site | None:
+        """The innermost line of those texts that is running."""
+        frame = sys._getframe(1)
+        places: list[tuple[str, int]] = []
+        while frame is not None:
+            if frame.f_code.co_filename in self.texts:
+                places.append((frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back
+        if not places:
+            return None
+        (file, line), *callers = places
+        text = self.texts[file][line - 1].partition("  # ")[0].strip()
+        return Site(file, line, text, tuple([f"{caller}:{number}" for caller, number in callers]))
+
+    def everything(self) -> list[Term]:
+        """In the order in which they were made."""
+        return list(self._known.values())
 
     def make(
         self, kind: str, what: What = (), parts: Iterable[Term] = (), grad: bool = False, weight: bool = False

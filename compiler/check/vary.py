@@ -8,10 +8,10 @@ what the gradient of a weight is a partial sum: where its contributions differ b
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moec.compiler.check.execute import Effects
+from moec.compiler.check.execute import Counted, Effects
 from moec.compiler.check.faults import Fault
 from moec.compiler.check.regions import Region, behind
-from moec.compiler.check.terms import Term, below
+from moec.compiler.check.terms import Site, Term, below
 
 Varied = frozenset[str]
 NOTHING: Varied = frozenset()
@@ -76,12 +76,16 @@ class Stated:
 
     split: Varied
     reduce: str
+    site: Site  # where it says so
 
 
 def check_gradients(
-    variance: Variance, effects: Effects, stated: Mapping[str, Stated], stages: Varied
+    variance: Variance, effects: Effects, stated: Mapping[str, Stated], stages: Varied, nowhere: Site
 ) -> Iterator[Fault]:
-    """Every gradient is summed once, over the axes along which it differs, and over nothing else."""
+    """Every gradient is summed once, over the axes along which it differs, and over nothing else.
+
+    `nowhere` is where a sum that is missing would be.
+    """
     over: dict[str, Varied] = {}
     for names, terms in effects.gradients.items():
         varied = frozenset().union(*(variance.of(term) for term in terms))
@@ -90,29 +94,31 @@ def check_gradients(
     for name, weight in stated.items():
         wanted = over.get(name, NOTHING) - weight.split - stages
         summed = variance.groups.get(weight.reduce, NOTHING) - stages
-        last = effects.gradients.get((name,), [None])[-1]
-        site = last.site if last is not None else None
         missing, much = wanted - summed, summed - wanted
         if missing:
             names = " and ".join(sorted(missing))
-            yield Fault("gradients", f"the gradient of {name} differs along {names}, and is not summed over it", site)
+            yield Fault(
+                "gradients", f"the gradient of {name} differs along {names}, and is not summed over it", weight.site
+            )
         if much and name in over:
             names = " and ".join(sorted(much))
-            yield Fault("gradients", f"the gradient of {name} is the same along {names}, and is summed over it", site)
+            yield Fault(
+                "gradients", f"the gradient of {name} is the same along {names}, and is summed over it", weight.site
+            )
     families = {weight.reduce for weight in stated.values()} - {""}
-    for family in sorted(families | set(effects.reduced)):
-        count = effects.reduced.count(family)
-        if count != 1:
-            times = "never" if count == 0 else f"{count} times"
-            yield Fault("gradients", f"the gradients of {family} are summed {times}")
+    for family in sorted(families | {family for family, _ in effects.reduced}):
+        sites = [site for summed, site in effects.reduced if summed == family]
+        if len(sites) != 1:
+            times = f"{len(sites)} times" if sites else "never"
+            yield Fault("gradients", f"the gradients of {family} are summed {times}", sites[-1] if sites else nowhere)
 
 
-def check_losses(variance: Variance, losses: Sequence[tuple[Term, str]], axes: Varied, what: str) -> Iterator[Fault]:
+def check_losses(variance: Variance, losses: Sequence[Counted], axes: Varied, what: str) -> Iterator[Fault]:
     """A sum over all ranks counts each summand once: along an axis it differs, or one rank of it counts."""
-    for term, same in losses:
-        varied = variance.of(term)
-        alone = variance.groups.get(same, NOTHING) if same else NOTHING
+    for each in losses:
+        varied = variance.of(each.term)
+        alone = variance.groups.get(each.same, NOTHING) if each.same else NOTHING
         for axis in sorted(axes - varied - alone):
-            yield Fault("gradients", f"{what} is the same along {axis}, and every rank of it counts it", term.site)
+            yield Fault("gradients", f"{what} is the same along {axis}, and every rank of it counts it", each.site)
         for axis in sorted(varied & alone):
-            yield Fault("gradients", f"{what} differs along {axis}, and only the first rank of it counts it", term.site)
+            yield Fault("gradients", f"{what} differs along {axis}, and only the first rank of it counts it", each.site)
