@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -10,13 +11,35 @@ from torch import nn
 
 from moec.compiler.model import Input, Model
 from moec.compiler.models.described import describe
-from moec.dsl.diagnostics import PlanError, plan_error
+from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
 from moec.dsl.plan import Argument, Decoder, Imported, Plan
+from moec.dsl.suggest import did_you_mean
 
 
 def build_model(plan: Plan) -> Model:
     """The model of a plan, without a single real weight; raises PlanError where a user's module cannot be built."""
-    return describe(plan, plan.model) if isinstance(plan.model, Decoder) else _imported(plan, plan.model)
+    model = describe(plan, plan.model) if isinstance(plan.model, Decoder) else _imported(plan, plan.model)
+    _check_patterns(plan, model.modules[0])
+    return model
+
+
+def _check_patterns(plan: Plan, module: nn.Module) -> None:
+    """Raise PlanError for patterns of the plan that match no weight, or none with so many dims."""
+    ranks = {name: x.dim() for name, x in (*module.named_parameters(), *module.named_buffers())}
+    own = plan.model.weights if isinstance(plan.model, Imported) else ()
+    faults = []
+    for pattern in (*plan.patterns, *own):
+        matched = {name: rank for name, rank in ranks.items() if fnmatchcase(name, pattern.pattern)}
+        label = (pattern.place.label("this pattern"),) if pattern.place else ()
+        if not matched:
+            headline = f"`{pattern.pattern}` is the name of no weight"
+            faults.append(Diagnostic("E414", headline, label, did_you_mean(pattern.pattern, ranks, "its weights")))
+        elif len(pattern.dims) not in matched.values():
+            name, rank = next(iter(matched.items()))
+            headline = f"`{pattern.pattern}` names {len(pattern.dims)} dims, and `{name}` has {rank}"
+            faults.append(Diagnostic("E414", headline, label, (f"write {rank} names, `_` for a dim without one",)))
+    if faults:
+        raise PlanError(faults)
 
 
 def _imported(plan: Plan, model: Imported) -> Model:

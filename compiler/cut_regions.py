@@ -4,6 +4,7 @@ Operators of one level, the number of collectives on the longest way to them fro
 of weights and inputs stand at the edge and cut nothing. What needs weights alone is done where it is first read.
 """
 
+import builtins
 from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 
@@ -123,7 +124,7 @@ def _name(placed: Placed, ops: Sequence[Op], weights: Sequence[str], taken: set[
         aten, _, overloaded = targets[-1].partition("aten.")
         words = [overloaded.partition(".")[0] if overloaded else aten.rpartition(".")[2]]
     base = "_".join(words)
-    base = f"{base}_" if iskeyword(base) else base if base.isidentifier() else "region"
+    base = f"{base}_" if iskeyword(base) or hasattr(builtins, base) else base if base.isidentifier() else "region"
     return unique(base, taken)
 
 

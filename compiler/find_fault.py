@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Edit:
 
 
 def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:
-    """Stage and rank files that differ; a header or plan that differs cannot be checked, and is said to be so."""
+    """Stage and rank files that differ; a header or plan that differs is said to be so, and nothing runs."""
     found = []
     for name, text in files.items():
         path = build / name
@@ -39,7 +40,11 @@ def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:
         except (OSError, UnicodeDecodeError) as fault:
             found.append(Edit(name, "", (), f"{name} cannot be read: {fault}"))
             continue
-        if own == text or name in ("main.py", "plan.json"):
+        if own == text or name == "main.py":
+            continue
+        if name == "plan.json":
+            said = _plan_differs(text, own)
+            found += [Edit(name, own, (), f"plan.json is not of this plan: {said}")] if said else []
             continue
         if name == "sizes.py":
             line = _changes(text, own)[0]
@@ -52,6 +57,25 @@ def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:
         unreadable = _syntax(name, own)
         found.append(Edit(name, own, _changes(text, own), unreadable))
     return found
+
+
+def _plan_differs(emitted: str, own: str) -> str:
+    """The first setting that is another; the hash of the other files is none."""
+    try:
+        mine = json.loads(own)
+    except ValueError as fault:
+        return f"it cannot be read, {fault}"
+    return _differs_at("", json.loads(emitted) | {"hash": ""}, mine | {"hash": ""} if isinstance(mine, dict) else mine)
+
+
+def _differs_at(path: str, true: object, mine: object) -> str:
+    if isinstance(true, dict) and isinstance(mine, dict):
+        for key in dict.fromkeys((*true, *mine)):
+            said = _differs_at(f"{path}.{key}" if path else key, true.get(key), mine.get(key))
+            if said:
+                return said
+        return ""
+    return "" if true == mine else f"{path} is {json.dumps(mine)}, and {json.dumps(true)} is right"
 
 
 def _syntax(name: str, text: str) -> str:
@@ -105,6 +129,7 @@ class _Event:
     digests: tuple[float | None, ...]
     line: int
     file: str
+    order: int  # among those of all ranks
 
     @property
     def key(self) -> tuple[str, bool]:
@@ -130,7 +155,8 @@ class _Recording(Tape):
         for _ in range(2):
             caller = caller.f_back if caller is not None else None
         line, file = (caller.f_lineno, caller.f_code.co_filename) if caller is not None else (0, "")
-        event = _Event(region, back, tuple(_digest(x) for x in tensors), line, Path(file).name)
+        order = sum(len(events) for events in self.events.values())
+        event = _Event(region, back, tuple(_digest(x) for x in tensors), line, Path(file).name, order)
         self.events.setdefault(current().rank, []).append(event)
 
 
@@ -175,15 +201,15 @@ def _first_difference(
 ) -> tuple[int, _Event, int] | None:
     best: tuple[int, int, _Event, int] | None = None
     for rank, events in sorted(bad.items()):
-        for place, (mine, true) in enumerate(zip(events, good.get(rank, []), strict=False)):
+        for mine, true in zip(events, good.get(rank, []), strict=False):
             if mine.key != true.key or len(mine.digests) != len(true.digests):
                 break
             wrong = next(
                 (n for n, pair in enumerate(zip(mine.digests, true.digests, strict=True)) if _differs(*pair)), None
             )
             if wrong is not None:
-                if best is None or place < best[0]:
-                    best = (place, rank, mine, wrong)
+                if best is None or mine.order < best[0]:
+                    best = (mine.order, rank, mine, wrong)
                 break
     return None if best is None else best[1:]
 

@@ -1,7 +1,7 @@
 """Joins the matrices that one value is multiplied by: one product instead of several, forward and backward.
 
-q, k and v of a layer are the known case, or the gate and the way up of a gated feed-forward. Their weights keep their
-names, slices and initial values; they lie one after the other in memory, and the product reads them as one.
+Their weights keep their names, slices and initial values; they lie one after the other in memory, and the product reads
+them as one.
 """
 
 from collections import Counter

@@ -301,7 +301,8 @@ class Placer:
             return value.name
         made = self._versions.get((value.name, left))
         if made is None:
-            made = self._versions[value.name, left] = self._move(value, left, value.name, where, "")
+            named = replace(value, hint=value.hint or _short_name(dict(self.graph.weights).get(value.name, "")))
+            made = self._versions[value.name, left] = self._move(named, left, value.name, where, "")
         return made
 
     def _read(self, value: Value, target: Placement, origin: str) -> str:
@@ -382,6 +383,12 @@ class Placer:
         help = (place, "write it with other operators, or ask for a rule: they are a line each")
         if all(known.headline.find(f"`{op.target}`") < 0 for known in self.missing):
             self.missing.append(Diagnostic("E409", f"moec has no rule for the operator `{op.target}`", (), help))
+
+
+def _short_name(weight: str) -> str:
+    """What a weight is called where it is read under another type: `up` for up.weight, `up_bias` for up.bias."""
+    *_, module, last = ["", *weight.split(".")]
+    return module if last == "weight" and module else f"{module}_{last}".strip("_")
 
 
 class _Types:

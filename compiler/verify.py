@@ -72,14 +72,14 @@ class Outcome:
 def verify(plan: Plan, program: Program, build: Path | None) -> Verdict:
     """Prove the emitted programs, or those that are in the folder `build`, equal to the unsharded model."""
     started = time.perf_counter()
-    full = emit(program)
+    full = emit(program, output=build)
     edits = edits_of(full, build) if build is not None else []
     unreadable = [edit for edit in edits if edit.unreadable]
     own_schedule = any(edit.file.startswith("rank_") for edit in edits)
     shrunk = shrink(program, plan.schedule.accumulate if own_schedule else None)
     files = dict(emit(shrunk.program, SMALL))
     faults = [edit.unreadable for edit in unreadable]
-    errors = {"loss": 0.0, "gradients": 0.0, "weights": 0.0}
+    errors: dict[str, float] = dict.fromkeys(("loss", "gradients", "weights"), float("inf"))
     checked = None
     if not faults:
         texts = {edit.file: edit.text for edit in edits}
@@ -364,7 +364,9 @@ def _statement(
     shrunk: Shrunk, errors: Mapping[str, float], edits: Sequence[Edit], checked: Report | None, equal: bool
 ) -> tuple[str, ...]:
     ranks = shrunk.program.world_size
-    lines = [checked.statement] if checked is not None and not checked.faults else []
+    if checked is None:
+        return ("nothing was run, since what is in the folder cannot be",)
+    lines = [checked.statement] if not checked.faults else []
     lines.append(f"ran the programs of all {ranks} ranks in one process, in float64, {STEPS} optimizer steps")
     if shrunk.changes:
         lines.append(f"shrunk: {', '.join(shrunk.changes)}")
@@ -372,8 +374,9 @@ def _statement(
         places = ", ".join(f"{edit.file} ({edit.lines} {'line' if edit.lines == 1 else 'lines'})" for edit in edits)
         kept = "and still the same computation" if equal else "and no longer the same computation"
         lines.append(f"edited by hand: {places}; {kept}")
-        if equal and checked is not None and checked.faults:
+        if equal and checked.faults:
             lines.append(f"by another way than moec's, so only as far as numbers tell: {checked.faults[0]}")
     shown = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
-    lines.append(f"{'equal to' if equal else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}")
+    numbers = max(errors.values()) <= TOLERANCE
+    lines.append(f"{'equal to' if numbers else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}")
     return tuple(lines)

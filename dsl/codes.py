@@ -60,6 +60,7 @@ CODES = {
     "E411": "there are too few layers for the stages",
     "E412": "a dim of a weight cannot be split evenly",
     "E413": "the model draws random numbers",
+    "E414": "a pattern does not fit any weight",
     # Folders.
     "E501": "the output folder is no folder",
     "E502": "the output folder cannot be written",

@@ -39,7 +39,11 @@ def say_tilings(plan: Plan) -> list[str]:
     if split or (isinstance(plan.model, Decoder) and plan.model.experts):
         inner = [atom for atom in experts if atom not in split]
         rows.append(("experts", [("tensor", inner), ("experts", list(split)), *_rest(plan, [*inner, *split])]))
-    lines = [f"in each of {stages} pipeline stages, {per_stage} ranks:" if stages > 1 else f"{per_stage} ranks:"]
+    lines = [
+        f"in each of {stages} pipeline stages, {per_stage} ranks:"
+        if stages > 1
+        else f"{per_stage} rank{'s' if per_stage > 1 else ''}:"
+    ]
     return lines + [f"  {name:<14} {_factors(factors, plan.mesh)}" for name, factors in rows]
 
 

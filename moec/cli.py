@@ -258,7 +258,12 @@ def _counts(program: "Program") -> dict[str, int]:
 def _said(plan: Plan, program: "Program") -> str:
     lines = [f"{plan.name}: {_large(program.parameters)} parameters, {say_mesh(plan.mesh)}", *say_tilings(plan)]
     distinct, ranks = program.distinct_programs, program.world_size
-    return "\n".join([*lines, f"{distinct} distinct program{'s' if distinct != 1 else ''} for {ranks} ranks"])
+    return "\n".join(
+        [
+            *lines,
+            f"{distinct} distinct program{'s' if distinct != 1 else ''} for {ranks} rank{'s' if ranks != 1 else ''}",
+        ]
+    )
 
 
 def _large(number: int) -> str:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moec.compiler.check.execute import Effects, RankRun, StageText, load_rank, named_weights
+from moec.compiler.check.execute import Counted, Effects, RankRun, StageText, load_rank, named_weights
 from moec.compiler.check.expect import Sheet, expected
 from moec.compiler.check.faults import Fault, Wrong
 from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
@@ -153,7 +153,8 @@ class _Check:
         wanted = expected(self.program, sheets, self.terms)
         known = len(self.terms)
         faults = engine.run(programs)
-        variance = self._variance([headers[rank] for rank in ranks], stages)
+        losses = [loss for run in runs.values() for loss in run.effects.losses]
+        variance = self._variance([headers[rank] for rank in ranks], stages, losses)
         done: set[tuple[int, str]] = set()
         for rank in ranks if not faults else ():
             header = headers[rank]
@@ -163,9 +164,9 @@ class _Check:
                 faults += self._summed(variance, stages[header.stage], runs[rank].effects)
         self.made = len(self.terms)
         faults = [*variance.faults, *faults]
-        if faults:
-            yield from self._causes(headers, names, known)
-        yield from faults
+        causes = [*self._causes(headers, names, known)] if faults else []
+        yield from causes
+        yield from (fault for fault in faults if not causes or fault.check != "values")
 
     def _causes(self, headers: Sequence[Header], names: Sequence[str], known: int) -> Iterator[Fault]:
         """To be told first: a schedule that is not its stage's, and the first value that the program lacks."""
@@ -214,7 +215,7 @@ class _Check:
 
         return program
 
-    def _variance(self, headers: Sequence[Header], stages: Sequence[StageText]) -> Variance:
+    def _variance(self, headers: Sequence[Header], stages: Sequence[StageText], losses: Sequence[Counted]) -> Variance:
         mesh = self.program.plan.mesh
         groups: dict[str, Varied] = {WORLD: frozenset(atom.name for atom in mesh.atoms)}
         for header in headers:
@@ -224,20 +225,26 @@ class _Check:
                     raise Wrong("groups", f"group `{name}` of rank {header.rank} does not lie along axes: {ranks}")
         weights = {name: _split(weight) for stage in stages for name, weight in named_weights(stage.tables)}
         regions = {(region.name, n): region for n, stage in enumerate(stages) for region in stage.regions.values()}
-        return Variance(groups, weights, regions)
+        alone = frozenset().union(*(groups.get(loss.same, frozenset()) for loss in losses))
+        return Variance(groups, weights, regions, self._live - alone)
+
+    @property
+    def _live(self) -> Varied:
+        """The axes along which a stage has several ranks."""
+        plan = self.program.plan
+        return frozenset(atom.name for atom in plan.mesh.atoms if atom.size > 1 and atom.name != plan.pipeline_axis)
 
     def _summed(self, variance: Variance, stage: StageText, effects: Effects) -> Iterator[Fault]:
-        mesh, pipeline = self.program.plan.mesh, self.program.plan.pipeline_axis
+        pipeline = self.program.plan.pipeline_axis
         along = frozenset((pipeline,) if pipeline else ())
-        live = frozenset(atom.name for atom in mesh.atoms if atom.size > 1) - along
         trained = [(name, weight) for name, weight in named_weights(stage.tables) if weight.trainable]
         stated = {
             name: Stated(_split(weight), weight.reduce, stage.line_of(f'Weight("{weight.name}"'))
             for name, weight in trained
         }
         yield from check_gradients(variance, effects, stated, along, stage.line_of("def reduce_gradients", 2))
-        yield from check_losses(variance, effects.losses, live, "the loss")
-        yield from check_losses(variance, effects.counts, live, "the count of valid targets")
+        yield from check_losses(variance, effects.losses, self._live, "the loss")
+        yield from check_losses(variance, effects.counts, self._live, "the count of valid targets")
 
 
 def _stop_at(faults: Sequence[Fault]) -> None:

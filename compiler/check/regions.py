@@ -1,6 +1,6 @@
 """What the check knows of a region: which of its results carry a gradient, and over which groups its ranks differ."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -13,6 +13,21 @@ from moec.compiler.sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """What a value of a region is made of: arguments and gradients of results, by number; coordinates in groups."""
+
+    args: frozenset[int] = frozenset()
+    given: frozenset[int] = frozenset()
+    groups: frozenset[Axes] = frozenset()
+
+    def __or__(self, other: "Behind") -> "Behind":
+        return Behind(self.args | other.args, self.given | other.given, self.groups | other.groups)
+
+
+NOTHING = Behind()
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A function of a stage file that computes and does not talk."""
 
@@ -20,46 +35,35 @@ class Region:
     stage: int
     takes: int
     results: tuple[bool, ...]  # for each, whether it carries a gradient
-    groups: frozenset[Axes]  # of whose coordinates it makes use
-    behind: tuple["Behind", ...]  # for each argument, what its gradient is made of
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """What a gradient is made of: gradients of results that carry one, and arguments of the region, by number."""
-
-    given: frozenset[int] = frozenset()
-    args: frozenset[int] = frozenset()
-
-    def __or__(self, other: "Behind") -> "Behind":
-        return Behind(self.given | other.given, self.args | other.args)
+    made_of: tuple[Behind, ...]  # for each result
+    gradients: tuple[Behind, ...]  # for each argument, what its gradient is made of
 
 
 def region_of(name: str, stage: int, compute: Compute, unit: Unit, sizes: Sizes) -> Region:
     grads = tuple(unit.values[output].differentiable for output in compute.outputs)
-    groups = frozenset(axes for op in compute.ops for axes in _groups((op.args, tuple(v for _, v in op.kwargs))))
-    return Region(name, stage, len(compute.inputs) + len(compute.weights), grads, groups, _behind(compute, unit, sizes))
-
-
-def _behind(compute: Compute, unit: Unit, sizes: Sizes) -> tuple[Behind, ...]:
-    """Backward through the operators. One that is linear in an operand needs, for its gradient, only the factors."""
     args = (*compute.inputs, *compute.weights)
-    made_of: dict[str, frozenset[int]] = {name: frozenset((place,)) for place, name in enumerate(args)}
+    made_of = {name: Behind(args=frozenset((place,))) for place, name in enumerate(args)}
     for op in compute.ops:
-        union = frozenset().union(*(made_of[name] for name in op.inputs))
-        made_of |= dict.fromkeys(op.outputs, union)
+        made = reduce(or_, (made_of[name] for name in op.inputs), Behind(groups=_groups(op)))
+        made_of |= dict.fromkeys(op.outputs, made)
+    gradients = _gradients(compute, unit, sizes, made_of)
+    results = tuple(made_of[output] for output in compute.outputs)
+    return Region(name, stage, len(args), grads, results, tuple(gradients.get(name, NOTHING) for name in args))
+
+
+def _gradients(compute: Compute, unit: Unit, sizes: Sizes, made_of: Mapping[str, Behind]) -> dict[str, Behind]:
+    """Backward through the operators. One that is linear in an operand needs, for its gradient, only the factors."""
     carried = [name for name in compute.outputs if unit.values[name].differentiable]
-    found = {name: Behind(frozenset((place,))) for place, name in enumerate(carried)}
+    found = {name: Behind(given=frozenset((place,))) for place, name in enumerate(carried)}
     for op in reversed(compute.ops):
         arriving = [found[name] for name in op.outputs if name in found]
         if not arriving:
             continue
-        given = reduce(or_, arriving)
+        given = reduce(or_, arriving, Behind(groups=_groups(op)))
         for place, name in enumerate(op.inputs):
-            partners = _partners(op, place, unit, sizes)
-            needed = frozenset().union(*(made_of[op.inputs[other]] for other in partners))
-            found[name] = found.get(name, Behind()) | given | Behind(args=needed)
-    return tuple(found.get(name, Behind()) for name in args)
+            partners = (made_of[op.inputs[other]] for other in _partners(op, place, unit, sizes))
+            found[name] = reduce(or_, partners, found.get(name, NOTHING) | given)
+    return found
 
 
 def _partners(op: Op, place: int, unit: Unit, sizes: Sizes) -> Iterable[int]:
@@ -73,10 +77,16 @@ def _partners(op: Op, place: int, unit: Unit, sizes: Sizes) -> Iterable[int]:
     return {other for term in mine for other in term if other != place} if mine else everyone
 
 
-def _groups(argument: Argument) -> list[Axes]:
-    if isinstance(argument, Group):
-        return [argument.axes]
-    return [axes for item in argument for axes in _groups(item)] if isinstance(argument, tuple) else []
+def _groups(op: Op) -> frozenset[Axes]:
+    """The groups in which an operator looks at its rank's coordinate."""
+
+    def of(argument: Argument) -> Iterator[Axes]:
+        if isinstance(argument, Group):
+            yield argument.axes
+        for item in argument if isinstance(argument, tuple) else ():
+            yield from of(item)
+
+    return frozenset(of((op.args, tuple(value for _, value in op.kwargs))))
 
 
 def results_of(region: Region, args: tuple[Term, ...]) -> tuple[Term, ...]:
@@ -105,14 +115,33 @@ def gradients_of(
     return tuple(found)
 
 
-def behind(region: Region, gradient: Term) -> tuple[Term, ...]:
-    """The parts of a gradient term that the gradient is made of."""
+def sources(region: Region, term: Term) -> "Sources":
+    """What a result or a gradient of a region is made of: groups, and parts of its term."""
+    if term.kind == "run":
+        place = term.what[2]
+        assert isinstance(place, int)
+        made = region.made_of[place]
+        return made.groups, tuple([term.parts[n] for n in sorted(made.args)])
+    place, count = term.what[2:]
+    assert isinstance(place, int) and isinstance(count, int)
+    given, args = term.parts[:count], term.parts[count:]
+    weight = args[place] if args[place].weight else None  # whose gradients add up, of all places where it stands
+    made = reduce(or_, (region.gradients[n] for n, arg in enumerate(args) if n == place or arg is weight))
+    return made.groups, (*(given[n] for n in sorted(made.given)), *(args[n] for n in sorted(made.args)))
+
+
+Sources = tuple[frozenset[Axes], tuple[Term, ...]]
+
+
+def worked_on(region: Region, gradient: Term) -> tuple[Term, list[Sources]]:
+    """The argument that a gradient is of, and what each result is made of that carries a gradient to it."""
     place, count = gradient.what[2:]
     assert isinstance(place, int) and isinstance(count, int)
-    given, args = gradient.parts[:count], gradient.parts[count:]
-    places = [n for n, arg in enumerate(args) if arg is args[place]]
-    all_behind = reduce(or_, (region.behind[n] for n in places))
-    return (*(given[n] for n in sorted(all_behind.given)), *(args[n] for n in sorted(all_behind.args)))
+    args = gradient.parts[count:]
+    weight = args[place] if args[place].weight else None
+    places = {n for n, arg in enumerate(args) if n == place or arg is weight}
+    made = [made for made, grad in zip(region.made_of, region.results, strict=True) if grad and made.args & places]
+    return args[place], [(each.groups, tuple([args[n] for n in sorted(each.args)])) for each in made]
 
 
 Regions = Mapping[str, Region]

@@ -1,12 +1,12 @@
 """Do a stage's tables say of weights and of what arrives from other stages what the program says?"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from moec.compiler.check.execute import StageText
 from moec.compiler.check.faults import Fault
-from moec.compiler.check.terms import Site
 from moec.compiler.emit.stage_text import StageText as Written
 from moec.compiler.program import Program, Stage, Value
 from moec.runtime.communicator import Slot
@@ -14,34 +14,30 @@ from moec.runtime.shard import Weight
 
 
 def check_tables(program: Program, written: Sequence[Written], stages: Sequence[StageText]) -> Iterator[Fault]:
-    """Names, shapes and splits of weights; shapes and types of tensors that are received."""
+    """All that is stated of weights but the sum of their gradients; which layers there are; what is received."""
     for stage, text, own in zip(program.stages, written, stages, strict=True):
-        tables: Mapping[str, Mapping[str, Weight]] = own.tables["WEIGHTS"]  # pyright: ignore[reportAssignmentType]
-        units = [program.units[name] for name in dict.fromkeys(call.unit for call in stage.calls)]
-        for unit, rows in zip(units, text.texts, strict=True):
-            for parameter in unit.parameters:
-                value = unit.values[parameter.value]
-                key = rows.keys[parameter.value]
-                weight = tables.get(unit.name, {}).get(key)
-                if weight is None:
-                    yield Fault("slices", f"WEIGHTS lacks {unit.name}.{key}", Site(own.name, 1))
-                    continue
-                shape = tuple(int(program.sizes.value(size, 0)) for size in value.shape)
-                true = (parameter.name, shape, value.placement.split)
-                mine = (weight.name, weight.shape, weight.split)
-                if mine != true:
-                    yield Fault(
-                        "slices",
-                        f"{unit.name}.{key} is {mine}, and the program has {true}",
-                        own.line_of(f'"{key}": Weight('),
-                    )
-            stacks: Mapping[str, Sequence[str]] = own.tables.get("STACKED", {}).get(unit.name, {})  # pyright: ignore
-            for stack in unit.stacked:
-                key, parts = rows.keys[stack.value], tuple(rows.keys[part] for part in stack.parts)
-                if tuple(stacks.get(key, ())) != parts:
-                    yield Fault("slices", f"{unit.name}.{key} is not {', '.join(parts)}", own.line_of(f'"{key}": ('))
+        yield from _weights(text, own)
+        if tuple(own.tables.get("UNITS", ())) != text.units:  # pyright: ignore[reportArgumentType]
+            yield Fault("slices", f"UNITS are not those of the program, {text.units}", own.line_of("UNITS = "))
         yield from _inputs(text, own)
         yield from _slots(program, stage, own)
+
+
+def _weights(text: Written, own: StageText) -> Iterator[Fault]:
+    """How a gradient is summed is left to those who find it out from what the ranks do."""
+    tables: Mapping[str, Mapping[str, Weight]] = own.tables["WEIGHTS"]  # pyright: ignore[reportAssignmentType]
+    names = {**vars(own.sizes), "Weight": Weight}
+    for unit, rows in text.weights.items():
+        for key, row in rows:
+            true: Weight = eval(row, dict(names))  # the emitter's own text
+            mine = tables.get(unit, {}).get(key)
+            if mine is None or replace(mine, reduce="") != replace(true, reduce=""):
+                yield Fault("slices", f"{unit}.{key} is not {row}", own.line_of(f'"{key}": Weight('))
+    stacks: Mapping[str, Mapping[str, Sequence[str]]] = own.tables.get("STACKED", {})  # pyright: ignore[reportAssignmentType]
+    for unit, stacked in text.stacked.items():
+        for key, parts in stacked:
+            if tuple(stacks.get(unit, {}).get(key, ())) != parts:
+                yield Fault("slices", f"{unit}.{key} is not {', '.join(parts)}", own.line_of(f'"{key}": ('))
 
 
 def _inputs(text: Written, own: StageText) -> Iterator[Fault]:

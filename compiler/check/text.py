@@ -7,6 +7,8 @@ become code.
 """
 
 import ast
+import importlib
+import re
 from collections.abc import Iterator
 from types import BuiltinMethodType
 
@@ -17,7 +19,7 @@ from moec.compiler.check.faults import Fault
 from moec.compiler.check.terms import Site
 from moec.compiler.rules import MODULES
 
-_BUILTINS = frozenset(("range", "reversed", "float"))
+_BUILTINS = frozenset(("range", "reversed", "zip", "float"))
 _OF_RUN = frozenset(
     "tape weights inputs tables seed add_loss send receive exchange count_valid reduce update job accumulate".split()
 )
@@ -86,31 +88,41 @@ def _said(node: ast.AST, defined: set[str]) -> str:
 
 
 def _attribute(value: ast.expr, name: str) -> str:
-    root = value.id if isinstance(value, ast.Name) else ""
-    allowed = True
+    chain = _chain(value)
+    root = chain[0] if chain else ""
+    allowed = name in _OF_TENSOR
     if name.startswith("_"):
         allowed = False
-    elif root == "run":
+    elif chain == ["run"]:
         allowed = name in _OF_RUN
-    elif root == "tape":
+    elif chain == ["tape"]:
         allowed = name in _OF_TAPE
-    elif root == "stage":
+    elif chain == ["stage"]:
         allowed = name in _OF_STAGE
     elif root == "torch":
-        allowed = name in ("ops", "float64", "Tensor") or _is_function_or_dtype(name)
-    elif root == "F":
+        allowed = [*chain, name][:3] == ["torch", "ops", "aten"][: len(chain) + 1] or (
+            chain == ["torch"] and _of_torch(name)
+        )
+    elif chain == ["F"]:
         allowed = hasattr(torch.nn.functional, name)
-    elif root in MODULES:
-        module = getattr(runtime, root, None)
-        allowed = module is None or hasattr(module, name)
-    elif root.startswith("w") or isinstance(value, ast.Attribute):
-        allowed = True  # a weight by its key, or torch.ops.aten.*
-    else:
-        allowed = name in _OF_TENSOR
-    return "" if allowed else f"uses `{root or 'a value'}.{name}`"
+    elif len(chain) == 1 and root in MODULES:
+        allowed = hasattr(importlib.import_module(f"moec.runtime.{root}"), name)
+    elif len(chain) == 1 and re.fullmatch(r"w(_\d+)?", root):
+        allowed = True  # a weight by its key
+    elif chain == ["run", "job"]:
+        allowed = name == "accumulate"
+    return "" if allowed else f"uses `{'.'.join(chain) or 'a value'}.{name}`"
 
 
-def _is_function_or_dtype(name: str) -> bool:
+def _chain(value: ast.expr) -> list[str]:
+    """`torch.ops.aten` as its names; nothing of what is no chain of names."""
+    if isinstance(value, ast.Name):
+        return [value.id]
+    inner = _chain(value.value) if isinstance(value, ast.Attribute) else []
+    return [*inner, value.attr] if inner and isinstance(value, ast.Attribute) else []
+
+
+def _of_torch(name: str) -> bool:
     """Of tensors: what torch's C++ gives, and what torch.functional wraps; not what reads files or changes settings."""
     found = getattr(torch, name, None)
     if isinstance(found, torch.dtype):

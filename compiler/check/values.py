@@ -62,7 +62,9 @@ def _without(terms: Sequence[Term], others: Sequence[Term]) -> list[Term]:
 def first_unknown(terms: Terms, known: int) -> Fault | None:
     """The first value that the program, which made the first `known` terms, does not make."""
     everything = terms.everything()
-    unknown = next((term for term in everything[known:] if term.site is not None and _is_new(term, known)), None)
+    sums = [Counter(part.number for part in term.parts) for term in everything[:known] if term.kind == "sum"]
+    suspect = (term for term in everything[known:] if term.site is not None and _is_new(term, known))
+    unknown = next((term for term in suspect if not _is_part_of(term, sums)), None)
     if unknown is None:
         return None
     alike = [term for term in everything[:known] if _same_instruction(term, unknown)]
@@ -75,6 +77,11 @@ def first_unknown(terms: Terms, known: int) -> Fault | None:
 
 def _is_new(term: Term, known: int) -> bool:
     return all(part.number < known for part in term.parts)
+
+
+def _is_part_of(term: Term, sums: Sequence[Counter[int]]) -> bool:
+    """Is it a sum that others are added to?"""
+    return term.kind == "sum" and any(Counter(part.number for part in term.parts) <= whole for whole in sums)
 
 
 def _same_instruction(term: Term, other: Term) -> bool:

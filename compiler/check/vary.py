@@ -1,17 +1,22 @@
 """Which ranks have different data: a second way to know what must be summed, which reads no types.
 
 A value differs along an axis if it was made of something that does: a slice of a weight or of an input, or a rank's own
-coordinate. Sums and gathers over an axis end that, exchanges and slices begin it. From this alone it follows over
-what the gradient of a weight is a partial sum: where its contributions differ between ranks that have the same weight.
+coordinate. Sums and gathers over an axis end that, exchanges and slices begin it. A gradient differs as what it is made
+of does, that of the loss where every rank counts its own. And where ranks do different work with what they all have,
+the gradients of it are parts of one sum, even if they should be alike.
+
+From this alone it follows over what the gradient of a weight must be summed: along what its contributions differ
+between ranks that have the same weight.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moec.compiler.check.execute import Counted, Effects
 from moec.compiler.check.faults import Fault
-from moec.compiler.check.regions import Region, behind
+from moec.compiler.check.regions import Region, sources, worked_on
 from moec.compiler.check.terms import Site, Term, below
+from moec.compiler.placement import Axes
 
 Varied = frozenset[str]
 NOTHING: Varied = frozenset()
@@ -29,6 +34,7 @@ class Variance:
     groups: Mapping[str, Varied]
     weights: Mapping[str, Varied]
     regions: Mapping[tuple[str, int], Region]  # by name and stage
+    seed: Varied  # along which every rank counts a loss of its own
     _known: dict[int, Varied] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
@@ -42,15 +48,16 @@ class Variance:
     def _find(self, term: Term) -> Varied:
         parts = frozenset().union(*(self._known[part.number] for part in term.parts))
         match term.kind:
+            case "seed":
+                return self.seed
             case "weight":
                 return frozenset().union(*(self.weights.get(str(name), NOTHING) for name in term.what))
             case "input":
                 return frozenset(axis for axes in term.what[1] for axis in axes)  # pyright: ignore[reportGeneralTypeIssues]
             case "run" | "gradient":
                 region = self.regions[term.what[0], term.what[1]]  # pyright: ignore[reportArgumentType]
-                if term.kind == "gradient":
-                    parts = frozenset().union(*(self._known[part.number] for part in behind(region, term)))
-                return parts | {axis for axes in region.groups for axis in axes}
+                found = self._made_of(*sources(region, term))
+                return found if term.kind == "run" else found | self._different_work(region, term)
             case kind if kind in SAME:
                 return self._alike(term, parts)
             case kind if kind in DIFFERENT:
@@ -60,14 +67,28 @@ class Variance:
             case _:
                 return parts
 
+    def _made_of(self, groups: Iterable[Axes], parts: Iterable[Term]) -> Varied:
+        own = frozenset(axis for axes in groups for axis in axes)
+        return own.union(*(self._known[part.number] for part in parts))
+
+    def _different_work(self, region: Region, gradient: Term) -> Varied:
+        """Along what the results of an argument differ, and it does not."""
+        argument, results = worked_on(region, gradient)
+        return NOTHING.union(*(self._made_of(*result) for result in results)) - self._known[argument.number]
+
     def _alike(self, term: Term, varied: Varied) -> Varied:
         over = self.groups[str(term.what[0])]
         useless = over - varied
-        if useless and term.kind != "all_reduce_max":
+        if useless and term.kind != "all_reduce_max" and _is_of_data(term):
             names = " and ".join(sorted(useless))
             message = f"{term.kind} over {term.what[0]} of what is the same on all ranks of {names}"
             self.faults.append(Fault("gradients", message, term.site))
         return varied - over
+
+
+def _is_of_data(term: Term) -> bool:
+    """Is it more than a number that all ranks know?"""
+    return any(part.kind in ("weight", "input", "seed") for part in below(term))
 
 
 @dataclass(frozen=True, slots=True)

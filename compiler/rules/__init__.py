@@ -48,6 +48,8 @@ RULES: dict[str, RuleOf] = {
     "aten.permute": shapes.permute,
     "aten.t": shapes.reversed_dims,
     "aten.numpy_T": shapes.reversed_dims,
+    "aten.mT": shapes.last_two,
+    "aten.mH": shapes.last_two,
     "aten.split.Tensor": shapes.pieces,
     "aten.split_with_sizes": shapes.pieces,
     "aten.chunk": shapes.pieces,

@@ -29,6 +29,12 @@ def reversed_dims(seen: Seen) -> Rule:
     return permuted(list(range(len(seen.inputs[0].shape)))[::-1], seen)
 
 
+def last_two(seen: Seen) -> Rule:
+    """The transpose of a matrix, or of each of a stack."""
+    rank = len(seen.inputs[0].shape)
+    return permuted([*range(rank - 2), rank - 1, rank - 2], seen)
+
+
 def permute(seen: Seen) -> Rule:
     rank = len(seen.inputs[0].shape)
     dims = seen.argument(1, "dims", ())

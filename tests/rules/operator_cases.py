@@ -523,6 +523,8 @@ CASES: dict[str, MakeCase] = {
     "aten.permute": permute,
     "aten.t": on_matrix("aten.t"),
     "aten.numpy_T": on_matrix("aten.numpy_T"),
+    "aten.mT": on_matrix("aten.mT"),
+    "aten.mH": on_matrix("aten.mH"),
     **{f"aten.{name}": split_pieces(f"aten.{name}") for name in ("split.Tensor", "split_with_sizes", "chunk")},
     "aten.slice.Tensor": slice_,
     "aten.narrow": narrow,

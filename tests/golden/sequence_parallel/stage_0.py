@@ -70,8 +70,8 @@ UNITS = (
     ("head", ("",)),
 )
 INPUTS = {
-    "tokens": (("dp.0", "dp.1"), ()),
     "labels": (("dp.0", "dp.1"), ("tp",)),
+    "tokens": (("dp.0", "dp.1"), ()),
     "labels@2": (("dp.0", "dp.1"), ()),
 }
 
