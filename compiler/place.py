@@ -301,7 +301,8 @@ class Placer:
             return value.name
         made = self._versions.get((value.name, left))
         if made is None:
-            named = replace(value, hint=value.hint or _short_name(dict(self.graph.weights).get(value.name, "")))
+            hint = _short_name(dict(self.graph.weights).get(value.name, ""))
+            named = replace(value, label="", hint=hint)
             made = self._versions[value.name, left] = self._move(named, left, value.name, where, "")
         return made
 

@@ -252,11 +252,6 @@ def _layer_norm(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     return Text(f"F.layer_norm({', '.join(writer.arguments(replace_args(op, 5), values))})")
 
 
-def _convolution(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
-    name = op.target.removeprefix("aten.").partition(".")[0]
-    return Text(f"F.{name}({', '.join(writer.arguments(op, values))})")
-
-
 def replace_args(op: Op, count: int) -> Op:
     """Without arguments that only some backends read."""
     return Op(op.target, op.args[:count], (), op.outputs, op.where)
@@ -295,7 +290,6 @@ _OPERATORS: dict[str, Write] = {
     "where.self": _where,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
-    **{f"conv{n}d": _convolution for n in (1, 2, 3)},
     "arange": _made("arange"),
     "arange.start": _made("arange"),
     "arange.start_step": _made("arange"),

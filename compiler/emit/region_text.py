@@ -27,7 +27,7 @@ def region_text(
 ) -> Function:
     """The function of a region; `weights` are its parameters for weights, by value."""
     values = writer.unit.values
-    inputs = _parameters(region, values, list(weights.values()), reserved)
+    inputs = _parameters(region, values, [weights[value] for value in region.weights], reserved)
     given = {**inputs, **{value: weights[value] for value in region.weights}}
     plan = _Plan(writer, region)
     lines = plan.lines()

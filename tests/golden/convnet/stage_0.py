@@ -55,12 +55,12 @@ def norm(x, norm, norm_bias):
     return F.group_norm(x, 1, norm, norm_bias, 1e-05)
 
 
-def up_down(norm_out, x, up, up_bias, down):
-    """norm_out [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  y R;  x [WIDTH]  y P
+def up_down(norm_out, down_bias, up, up_bias, down):
+    """norm_out [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  y R;  down_bias [WIDTH]  y P
 
     ->  down_out [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  y P
     """
-    return F.conv2d(F.gelu(F.conv2d(norm_out, up, up_bias, (1, 1), (1, 1))), down, x, (1, 1), (1, 1))
+    return F.conv2d(F.gelu(F.conv2d(norm_out, up, up_bias, padding=(1, 1))), down, down_bias, padding=(1, 1))
 
 
 def add(x, down_out):
@@ -71,9 +71,9 @@ def add(x, down_out):
 def block_forward(x, w, tape):
     """blocks.0 to blocks.1.  x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  ->  x [LOCAL_BATCH, WIDTH, 8, 8]  x
     S(batch)"""
-    x_2 = first(w.down_bias, "y")
+    down_bias = first(w.down_bias, "y")
     norm_out = tape.run(norm, x, w.norm, w.norm_bias)
-    down_out = tape.run(up_down, norm_out, x_2, w.up, w.up_bias, w.down)
+    down_out = tape.run(up_down, norm_out, down_bias, w.up, w.up_bias, w.down)
     down_out = all_reduce(down_out, "y")  # 16 KiB x 2: P -> I
     return tape.run(add, x, down_out)
 
@@ -81,10 +81,10 @@ def block_forward(x, w, tape):
 def block_backward(dx, w, tape):
     """The same, transposed, last line first."""
     dx, ddown_out = tape.back(add, dx)
-    dnorm_out, x = tape.back(up_down, ddown_out)
+    dnorm_out, ddown_bias = tape.back(up_down, ddown_out)
     dnorm_out = all_reduce(dnorm_out, "y")  # 16 KiB x 2: the ranks used it differently
     dx_2 = tape.back(norm, dnorm_out)
-    accumulate(w.down_bias, x)
+    accumulate(w.down_bias, ddown_bias)
     return dx + dx_2
 
 

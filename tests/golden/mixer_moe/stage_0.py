@@ -65,12 +65,12 @@ def mix_norm(x, mix_norm, mix_norm_bias):
     return F.layer_norm(x, (WIDTH,), mix_norm, mix_norm_bias, 1e-05).transpose(1, 2)
 
 
-def mix_up_mix_down(columns, x, mix_up, mix_up_bias, mix_down):
-    """columns [LOCAL_BATCH, WIDTH, SEQ]  ep S(batch)  tp R;  x [SEQ]  tp P
+def mix_up_mix_down(columns, mix_down_bias, mix_up, mix_up_bias, mix_down):
+    """columns [LOCAL_BATCH, WIDTH, SEQ]  ep S(batch)  tp R;  mix_down_bias [SEQ]  tp P
 
     ->  h [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  tp P
     """
-    return F.linear(F.gelu(F.linear(columns, mix_up, mix_up_bias)), mix_down, x).transpose(1, 2)
+    return F.linear(F.gelu(F.linear(columns, mix_up, mix_up_bias)), mix_down, mix_down_bias).transpose(1, 2)
 
 
 def norm_router(x, h, norm, norm_bias, router):
@@ -112,9 +112,9 @@ def add(x, experts_out):
 def block_forward(x, w, tape):
     """blocks.0 to blocks.1.  x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, WIDTH]  ep
     S(batch)"""
-    x_2 = first(w.mix_down_bias, "tp")
+    mix_down_bias = first(w.mix_down_bias, "tp")
     columns = tape.run(mix_norm, x, w.mix_norm, w.mix_norm_bias)
-    h = tape.run(mix_up_mix_down, columns, x_2, w.mix_up, w.mix_up_bias, w.mix_down)
+    h = tape.run(mix_up_mix_down, columns, mix_down_bias, w.mix_up, w.mix_up_bias, w.mix_down)
     h = all_reduce(h, "tp")  # 16 KiB x 2: P -> I
     x, prob, slot, rows = tape.run(norm_router, x, h, w.norm, w.norm_bias, w.router)
     rows = all_to_all(rows, "ep", split=0, join=1)  # 40 KiB x 2: S(batch) -> S(experts)
@@ -135,10 +135,10 @@ def block_backward(dx, w, tape):
     dprob, drows = all_reduce_together((dprob, drows), "tp")
     drows = all_to_all(drows, "ep", split=1, join=0)  # 40 KiB x 2: back
     dx, dh = tape.back(norm_router, dx, dprob, drows)
-    dcolumns, x = tape.back(mix_up_mix_down, dh)
+    dcolumns, dmix_down_bias = tape.back(mix_up_mix_down, dh)
     dcolumns = all_reduce(dcolumns, "tp")  # 16 KiB x 2: the ranks used it differently
     dx_2 = tape.back(mix_norm, dcolumns)
-    accumulate(w.mix_down_bias, x)
+    accumulate(w.mix_down_bias, dmix_down_bias)
     return dx + dx_2
 
 
