@@ -49,8 +49,19 @@ class Term:
         return self
 
     def __str__(self) -> str:
-        names = ", ".join(str(item) for item in self.what)
-        return f"{self.kind}({names})" if names else self.kind
+        match self.kind, self.what:
+            case "run", (name, _, place):
+                return f"`{name}`" if place == 0 else f"`{name}`, result {place},"
+            case "gradient", (name, *_):
+                return f"the backward of `{name}`"
+            case "weight", names:
+                return " and ".join(str(name) for name in names)
+            case "input", (name, _, i):
+                return f"{name} of micro-batch {i}"
+            case kind, (group, tuple() as dims):
+                return " ".join([f"{kind} over {group}", *(f"{name}={dim}" for name, dim in dims)])
+            case kind, _:
+                return f"a {kind}"
 
 
 @dataclass(slots=True)
