@@ -203,7 +203,12 @@ class _Check:
 
         def program() -> None:
             run = runs[rank] = RankRun(
-                rank, stage, self.program.plan.schedule.accumulate, self.terms, lambda call: engine.talk(rank, call)
+                rank,
+                stage,
+                self.program.plan.schedule.accumulate,
+                self.terms,
+                lambda call: engine.talk(rank, call),
+                lambda group: engine.alone(rank, group),
             )
             try:
                 step = load_rank(code, stage.load(run.names()), header.stage)["step"]

@@ -7,6 +7,7 @@ engine matches (meet.py), a region is what it makes of its arguments, a tape is 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import CodeType, SimpleNamespace
 
 from moec.compiler.check.faults import Wrong
@@ -120,11 +121,14 @@ class Counted:
 class RankRun:
     """One rank on terms. What the text calls `run`, and the functions that it imports."""
 
-    def __init__(self, rank: int, stage: StageText, accumulate: int, terms: Terms, talk: Talk) -> None:
+    def __init__(
+        self, rank: int, stage: StageText, accumulate: int, terms: Terms, talk: Talk, alone: Callable[[str], bool]
+    ) -> None:
         self.rank, self.stage, self.effects = rank, stage, Effects()
         self.job = SimpleNamespace(accumulate=accumulate)
         self.terms = terms
         self._talk = talk
+        self._alone = cache(alone)  # of the ranks that run, is it the only one in a group?
         self._tapes: dict[int, _Tape] = {}
         tables = stage.tables
         self._inputs: Mapping[str, tuple[tuple[str, ...], ...]] = tables.get("INPUTS", {})  # pyright: ignore[reportAttributeAccessIssue]
@@ -150,11 +154,11 @@ class RankRun:
         return self._tapes.setdefault(i, _Tape(self))
 
     def inputs(self, i: int) -> "_Items":
-        site = self.site()
+        trail = self.terms.trail()
 
         def find(key: str) -> Term:
             term = self.terms.make("input", (key.partition("@")[0], self._inputs[key], i))
-            term.site = term.site or site
+            term.trail = term.trail or trail
             return term
 
         return _Items(find)
@@ -197,8 +201,8 @@ class RankRun:
 
     def noted(self, term: Term) -> Term:
         """A term, with the line that made it first."""
-        if term.site is None:
-            term.site = self.site()
+        if not term.trail:
+            term.trail = self.terms.trail()
         return term
 
     def add_gradient(self, weight: Term, gradient: Term) -> None:
@@ -218,10 +222,11 @@ class RankRun:
 
     def _met(self, kind: str, tensors: tuple[Term, ...], group: object, dims: Mapping[str, object]) -> object:
         assert isinstance(group, str)
-        site = self.site()
-        self._talk(Call(kind, group, tuple(sorted(dims.items())), tensors, site=site))
+        given = tuple(sorted(dims.items()))
+        if not self._alone(group):
+            self._talk(Call(kind, group, given, tensors, site=self.site()))
         grad = tensors[0].grad and kind not in ("exchange_counts", "gather_counts", "all_reduce_max")
-        return self.noted(self.terms.make(kind, (group, tuple(sorted(dims.items()))), tensors, grad=grad))
+        return self.noted(self.terms.make(kind, (group, given), tensors, grad=grad))
 
     def _silent(self, kind: str) -> Callable[..., object]:
         def call(x: Term, group: str, **dims: object) -> object:
@@ -232,7 +237,8 @@ class RankRun:
 
     def _together(self, values: Sequence[Term], group: str) -> tuple[Term, ...]:
         values = self._checked(values)
-        self._talk(Call("all_reduce", group, (("tensors", len(values)),), values, site=self.site()))
+        if not self._alone(group):
+            self._talk(Call("all_reduce", group, (("tensors", len(values)),), values, site=self.site()))
         return tuple([self.noted(self.terms.make("all_reduce", (group, ()), (x,), grad=x.grad)) for x in values])
 
     def _accumulate(self, weight: Term, gradient: Term) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from moec.compiler.check.execute import Counted, Effects, weight_term
 from moec.compiler.check.regions import Region, gradients_of, results_of
 from moec.compiler.check.terms import Term, Terms
+from moec.compiler.placement import Axes
 from moec.compiler.program import (
     Accumulate,
     Add,
@@ -59,6 +60,7 @@ class _Walk:
     sheets: Sequence[Sheet]
     terms: Terms
     effects: list[Effects]
+    _names: dict[Axes, str] = field(default_factory=dict)  # of groups
 
     def microbatch(self, i: int) -> None:
         """Forward through all stages, and backward."""
@@ -127,10 +129,12 @@ class _Walk:
         return self._collective(move.kind, move.axes, (source, *counts), _dims(move.kind, move.dim, move.join))
 
     def _collective(
-        self, kind: str, axes: tuple[str, ...], operands: tuple[Term, ...], dims: tuple[tuple[str, object], ...]
+        self, kind: str, axes: Axes, operands: tuple[Term, ...], dims: tuple[tuple[str, object], ...]
     ) -> Term:
         grad = operands[0].grad and kind not in ("exchange_counts", "gather_counts", "all_reduce_max")
-        return self.terms.make(kind, (self.program.plan.mesh.name(axes), dims), operands, grad=grad)
+        if axes not in self._names:
+            self._names[axes] = self.program.plan.mesh.name(axes)
+        return self.terms.make(kind, (self._names[axes], dims), operands, grad=grad)
 
     # ---- Backward.
 

@@ -57,6 +57,10 @@ class Engine:
                 if unfinished:
                     unfinished.throw()
 
+    def alone(self, rank: int, group: str) -> bool:
+        """Is a rank the only one of a group that runs here?"""
+        return [member for member in self._groups(rank, group) if member in self._greenlets] == [rank]
+
     def talk(self, rank: int, call: Call) -> object:
         """Called by a rank: returns when its call has met its peers."""
         waiting = _Waiting(call)

@@ -36,13 +36,17 @@ class Variance:
     regions: Mapping[tuple[str, int], Region]  # by name and stage
     seed: Varied  # along which every rank counts a loss of its own
     _known: dict[int, Varied] = field(default_factory=dict)
+    _of_data: set[int] = field(default_factory=set)  # terms that are more than a number that all ranks know
     faults: list[Fault] = field(default_factory=list)
 
     def of(self, term: Term) -> Varied:
-        if term.number not in self._known:
-            for part in below(term):
-                if part.number not in self._known:
-                    self._known[part.number] = self._find(part)
+        for part in below(term, self._known):
+            self._known[part.number] = self._find(part)
+            of_data = part.kind in ("weight", "input", "seed") or any(
+                each.number in self._of_data for each in part.parts
+            )
+            if of_data:
+                self._of_data.add(part.number)
         return self._known[term.number]
 
     def _find(self, term: Term) -> Varied:
@@ -79,16 +83,11 @@ class Variance:
     def _alike(self, term: Term, varied: Varied) -> Varied:
         over = self.groups[str(term.what[0])]
         useless = over - varied
-        if useless and term.kind != "all_reduce_max" and _is_of_data(term):
+        if useless and term.kind != "all_reduce_max" and any(part.number in self._of_data for part in term.parts):
             names = " and ".join(sorted(useless))
             message = f"{term.kind} over {term.what[0]} of what is the same on all ranks of {names}"
             self.faults.append(Fault("gradients", message, term.site))
         return varied - over
-
-
-def _is_of_data(term: Term) -> bool:
-    """Is it more than a number that all ranks know?"""
-    return any(part.kind in ("weight", "input", "seed") for part in below(term))
 
 
 @dataclass(frozen=True, slots=True)
