@@ -5,6 +5,7 @@ with it, is imported once the plan has been read without faults, so that a fault
 """
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -195,6 +196,7 @@ def _folder(plan: Plan, options: argparse.Namespace) -> Path:
 def _compiled(plan: Plan) -> "Program":
     from moec.compiler.pipeline import compile_plan
 
+    gc.freeze()  # what is imported by now stays: collections need not go through it again and again
     return compile_plan(plan)
 
 

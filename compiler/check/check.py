@@ -1,8 +1,10 @@
 """Checks the files of a folder of rank programs against the program and against each other."""
 
+import gc
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from moec.compiler.check.execute import Counted, Effects, RankRun, StageText, load_rank, named_weights
@@ -51,11 +53,24 @@ def check(program: Program, files: Mapping[str, str]) -> Report:
     """Check all ranks of `files`, name to text, as emit writes them or as they are in a folder."""
     started = time.perf_counter()
     checking = _Check(program, files)
-    try:
-        faults = tuple(checking.faults())
-    except Wrong as wrong:
-        faults = (wrong.fault,)
+    with _no_collections():
+        try:
+            faults = tuple(checking.faults())
+        except Wrong as wrong:
+            faults = (wrong.fault,)
     return Report(program.world_size, checking.classes, checking.made, time.perf_counter() - started, faults)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Thousands of terms that all stay make the collector go through torch's objects time and again, for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(slots=True)
