@@ -9,6 +9,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.plan"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is emitted today to tests/golden")
+    parser.addoption("--cases", type=int, default=200, help="plans that a sweep draws")
 
 
 @pytest.fixture

@@ -132,8 +132,9 @@ class _Check:
         name = f"stage_{number}.py"
         try:
             return StageText(name, self.files[name], self.files["sizes.py"], regions)
-        except SyntaxError as fault:
-            raise Wrong("text", f"no Python: {fault.msg}", Site(name, fault.lineno or 1)) from None
+        except Exception as fault:  # whatever its tables do when they are read
+            texts = {name: self.files[name].splitlines(), "sizes.py": self.files["sizes.py"].splitlines()}
+            raise Wrong("text", f"{type(fault).__name__}: {fault}", _last_line(fault, texts)) from None
 
     def _same(self, stage: Stage) -> tuple[str, str]:
         program = self.program
@@ -177,6 +178,7 @@ class _Check:
                 done.add((header.stage, header.schedule))
                 faults += check_values(runs[rank].effects, wanted[header.stage])
                 faults += self._summed(variance, stages[header.stage], runs[rank].effects)
+                faults += _held_by_stages(header, headers, stages)
         self.made = len(self.terms)
         faults = [*variance.faults, *faults]
         causes = [*self._causes(headers, names, known)] if faults else []
@@ -265,6 +267,21 @@ class _Check:
         yield from check_gradients(variance, effects, stated, along, stage.line_of("def reduce_gradients", 2))
         yield from check_losses(variance, effects.losses, self._live, "the loss")
         yield from check_losses(variance, effects.counts, self._live, "the count of valid targets")
+
+
+def _held_by_stages(header: Header, headers: Sequence[Header], stages: Sequence[StageText]) -> Iterator[Fault]:
+    """The gradient of a weight that several stages have is summed over these."""
+    holders: dict[str, set[int]] = defaultdict(set)
+    for number, stage in enumerate(stages):
+        for name, weight in named_weights(stage.tables):
+            if weight.trainable:
+                holders[name].add(number)
+    own = stages[header.stage]
+    for name, weight in named_weights(own.tables):
+        over = {headers[rank].stage for rank in header.groups.get(weight.reduce, (header.rank,))}
+        if weight.trainable and over != holders[name]:
+            message = f"{name} is on the stages {sorted(holders[name])}, and its gradient is summed over {sorted(over)}"
+            yield Fault("gradients", message, own.line_of(f'Weight("{weight.name}"'))
 
 
 def _stop_at(faults: Sequence[Fault]) -> None:
