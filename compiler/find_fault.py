@@ -4,8 +4,9 @@ import difflib
 import inspect
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -141,6 +142,7 @@ class _Recording(Tape):
 
     __slots__ = ()
     events: ClassVar[dict[int, list[_Event]]] = {}
+    order: ClassVar[Iterator[int]] = count()
 
     def run(self, region, *args):
         self._note(region, False, args)
@@ -155,8 +157,7 @@ class _Recording(Tape):
         for _ in range(2):
             caller = caller.f_back if caller is not None else None
         line, file = (caller.f_lineno, caller.f_code.co_filename) if caller is not None else (0, "")
-        order = sum(len(events) for events in self.events.values())
-        event = _Event(region, back, tuple(_digest(x) for x in tensors), line, Path(file).name, order)
+        event = _Event(region, back, tuple(_digest(x) for x in tensors), line, Path(file).name, next(self.order))
         self.events.setdefault(current().rank, []).append(event)
 
 
@@ -188,7 +189,7 @@ def locate(good: Path, bad: Path, edits: Sequence[Edit], run: Callable[[Path], N
 
 def _record(folder: Path, run: Callable[[Path], None]) -> dict[int, list[_Event]]:
     own, run_module.Tape = run_module.Tape, _Recording
-    _Recording.events = {}
+    _Recording.events, _Recording.order = {}, count()
     try:
         run(folder)
     finally:

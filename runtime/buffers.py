@@ -128,7 +128,7 @@ def _parameter(values: Tensor, gradients: Tensor, sizes: tuple[int, ...]) -> Par
 
 def _treatment(weight: Weight) -> tuple[bool, Axes]:
     """What the optimizer and the norm go by: does it decay, and who owns it."""
-    return not weight.decay, tuple(sorted({axis for axes in weight.split for axis in axes}))
+    return not weight.decay, tuple(sorted(weight.axes))
 
 
 def _sizes(where: Where) -> tuple[int, ...]:

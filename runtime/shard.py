@@ -25,6 +25,11 @@ class Weight:
     trainable: bool = True
     dtype: torch.dtype | None = None  # of a buffer; by default that of the weights
 
+    @property
+    def axes(self) -> frozenset[str]:
+        """Those that split it."""
+        return frozenset([axis for axes in self.split for axis in axes])
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -60,8 +65,7 @@ def where_of(weight: Weight, place: Place) -> Where:
 
 def is_owner(weight: Weight, place: Place) -> bool:
     """Is this the one copy that counts: first on every axis that does not split it, and on the first of its stages?"""
-    split = {axis for axes in weight.split for axis in axes}
-    along = [axis for axis in place.axes if axis not in split and axis != place.pipeline]
+    along = [axis for axis in place.axes if axis not in weight.axes and axis != place.pipeline]
     first = place.rank == place.groups[weight.reduce][0] if weight.reduce else True
     return first and all(place.coordinates[axis] == 0 for axis in along)
 

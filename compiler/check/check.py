@@ -3,7 +3,7 @@
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ from moec.compiler.emit.rank_text import groups_of
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText as Written
 from moec.compiler.emit.stage_text import stage_text
-from moec.compiler.emit.types_text import same_group
+from moec.compiler.emit.types_text import same_count, same_group
 from moec.compiler.program import Compute, Program, Stage
 from moec.runtime.communicator import WORLD
 from moec.runtime.shard import Weight
@@ -85,7 +85,7 @@ class _Check:
         """Of one kind after the other: what a check finds is not worth telling if an earlier one found something."""
         names = [name for name in sorted(self.files) if name.startswith("rank_")]
         headers = [read_header(name, self.files[name]) for name in names]
-        self._texts(headers, names)
+        self._texts(headers)
         program, sizes = self.program, SizeNames(self.program)
         written = [stage_text(program, sizes, stage) for stage in program.stages]
         self._ranks(headers, written)
@@ -97,17 +97,14 @@ class _Check:
             Sheet(found, text.tables, *self._same(stage))
             for stage, found, text in zip(program.stages, regions, written, strict=True)
         ]
-        yield from self._run(headers, names, stages, sheets)
+        yield from self._run(headers, stages, sheets)
 
-    def _texts(self, headers: Sequence[Header], names: Sequence[str]) -> None:
+    def _texts(self, headers: Sequence[Header]) -> None:
         """Nothing runs here before it has been read."""
         shared = [name for name in sorted(self.files) if name == "sizes.py" or name.startswith("stage_")]
         found = [fault for name in shared for fault in check_text(name, self.files[name])]
-        known: set[tuple[int, str]] = set()
-        for header, name in zip(headers, names, strict=True):
-            if (header.stage, header.schedule) not in known:
-                known.add((header.stage, header.schedule))
-                found += check_text(name, header.schedule, header.line)
+        for header in _classes(headers):
+            found += check_text(header.file, header.schedule, header.line)
         _stop_at(found)
 
     def _ranks(self, headers: Sequence[Header], written: Sequence[Written]) -> None:
@@ -140,18 +137,14 @@ class _Check:
         program = self.program
         if not program.has_loss(stage):
             return "", ""
-        counter = program.counter
-        count = same_group(program, counter.values[counter.outputs[0]]) if counter else ""
-        return same_group(program, program.values[program.loss]), count
+        return same_group(program, program.values[program.loss]), same_count(program)
 
     # ---- What the ranks do.
 
-    def _run(
-        self, headers: Sequence[Header], names: Sequence[str], stages: Sequence[StageText], sheets: Sequence[Sheet]
-    ) -> Iterator[Fault]:
+    def _run(self, headers: Sequence[Header], stages: Sequence[StageText], sheets: Sequence[Sheet]) -> Iterator[Fault]:
         ranks = self._representatives(headers)
         self.terms.texts |= {stage.name: stage.lines for stage in stages}
-        self.terms.texts |= {names[rank]: self.files[names[rank]].splitlines() for rank in ranks}
+        self.terms.texts |= {headers[rank].file: headers[rank].text.splitlines() for rank in ranks}
         everyone = tuple(range(len(headers)))
 
         def groups(rank: int, name: str) -> Group:
@@ -165,44 +158,35 @@ class _Check:
         runs: dict[int, RankRun] = {}
         programs = {}
         for rank in ranks:
-            programs[rank] = self._program(rank, headers[rank], names[rank], stages[headers[rank].stage], engine, runs)
+            programs[rank] = self._program(headers[rank], stages[headers[rank].stage], engine, runs)
         wanted = expected(self.program, sheets, self.terms)
         known = len(self.terms)
         faults = engine.run(programs)
         losses = [loss for run in runs.values() for loss in run.effects.losses]
         variance = self._variance([headers[rank] for rank in ranks], stages, losses)
-        done: set[tuple[int, str]] = set()
-        for rank in ranks if not faults else ():
-            header = headers[rank]
-            if (header.stage, header.schedule) not in done:
-                done.add((header.stage, header.schedule))
-                faults += check_values(runs[rank].effects, wanted[header.stage])
-                faults += self._summed(variance, stages[header.stage], runs[rank].effects)
-                faults += _held_by_stages(header, headers, stages)
+        for header in _classes([headers[rank] for rank in ranks]) if not faults else ():
+            effects = runs[header.rank].effects
+            faults += check_values(effects, wanted[header.stage])
+            faults += self._summed(variance, stages[header.stage], effects)
+            faults += _held_by_stages(header, headers, stages)
         self.made = len(self.terms)
         faults = [*variance.faults, *faults]
-        causes = [*self._causes(headers, names, known)] if faults else []
+        causes = [*self._causes(headers, known)] if faults else []
         yield from causes
         yield from (fault for fault in faults if not causes or fault.check != "values")
 
-    def _causes(self, headers: Sequence[Header], names: Sequence[str], known: int) -> Iterator[Fault]:
+    def _causes(self, headers: Sequence[Header], known: int) -> Iterator[Fault]:
         """To be told first: a schedule that is not its stage's, and the first value that the program lacks."""
-        seen: set[tuple[int, str]] = set()
-        for header, name in zip(headers, names, strict=True):
-            if (header.stage, header.schedule) not in seen:
-                seen.add((header.stage, header.schedule))
-                yield from schedule_faults(self.program, header, name)
+        for header in _classes(headers):
+            yield from schedule_faults(self.program, header)
         unknown = first_unknown(self.terms, known)
         if unknown is not None:
             yield unknown
 
     def _representatives(self, headers: Sequence[Header]) -> list[int]:
         """One rank of each stage, side by side, if the ranks of every stage have one schedule; else all ranks."""
-        schedules: dict[int, set[str]] = defaultdict(set)
-        for header in headers:
-            schedules[header.stage].add(header.schedule)
-        self.classes = sum(len(found) for found in schedules.values())
-        if self.classes > len(schedules):
+        self.classes = len(_classes(headers))
+        if self.classes > len(self.program.stages):
             return list(range(len(headers)))
         line = [0]
         while (following := headers[line[-1]].following) is not None:
@@ -210,17 +194,17 @@ class _Check:
         return line
 
     def _program(
-        self, rank: int, header: Header, name: str, stage: StageText, engine: Engine, runs: dict[int, RankRun]
-    ):
+        self, header: Header, stage: StageText, engine: Engine, runs: dict[int, RankRun]
+    ) -> Callable[[], None]:
         """What a rank's greenlet runs."""
+        rank = header.rank
         try:
-            code = compile(self.files[name], name, "exec")
+            code = compile(header.text, header.file, "exec")
         except SyntaxError as fault:
-            raise Wrong("text", f"no Python: {fault.msg}", Site(name, fault.lineno or 1)) from None
+            raise Wrong("text", f"no Python: {fault.msg}", Site(header.file, fault.lineno or 1)) from None
 
         def program() -> None:
             run = runs[rank] = RankRun(
-                rank,
                 stage,
                 self.program.plan.schedule.accumulate,
                 self.terms,
@@ -245,7 +229,7 @@ class _Check:
                 axes = varied_axes(mesh, ranks)
                 if axes is None or groups.setdefault(name, axes) != axes:
                     raise Wrong("groups", f"group `{name}` of rank {header.rank} does not lie along axes: {ranks}")
-        weights = {name: _split(weight) for stage in stages for name, weight in named_weights(stage.tables)}
+        weights = {name: weight.axes for stage in stages for name, weight in named_weights(stage.tables)}
         regions = {(region.name, n): region for n, stage in enumerate(stages) for region in stage.regions.values()}
         alone = frozenset().union(*(groups.get(loss.same, frozenset()) for loss in losses))
         return Variance(groups, weights, regions, self._live - alone)
@@ -261,12 +245,17 @@ class _Check:
         along = frozenset((pipeline,) if pipeline else ())
         trained = [(name, weight) for name, weight in named_weights(stage.tables) if weight.trainable]
         stated = {
-            name: Stated(_split(weight), weight.reduce, stage.line_of(f'Weight("{weight.name}"'))
+            name: Stated(weight.axes, weight.reduce, stage.line_of(f'Weight("{weight.name}"'))
             for name, weight in trained
         }
         yield from check_gradients(variance, effects, stated, along, stage.line_of("def reduce_gradients", 2))
         yield from check_losses(variance, effects.losses, self._live, "the loss")
         yield from check_losses(variance, effects.counts, self._live, "the count of valid targets")
+
+
+def _classes(headers: Sequence[Header]) -> list[Header]:
+    """One of the ranks of each stage and schedule: they take every step together."""
+    return list({(header.stage, header.schedule): header for header in reversed(headers)}.values())[::-1]
 
 
 def _held_by_stages(header: Header, headers: Sequence[Header], stages: Sequence[StageText]) -> Iterator[Fault]:
@@ -288,10 +277,6 @@ def _stop_at(faults: Sequence[Fault]) -> None:
     """What comes after builds on what they are about."""
     if faults:
         raise Wrong(faults[0].check, faults[0].message, faults[0].site)
-
-
-def _split(weight: Weight) -> Varied:
-    return frozenset(axis for axes in weight.split for axis in axes)
 
 
 def _regions(program: Program, stage: Stage, text: Written) -> dict[tuple[str, str], Region]:

@@ -13,6 +13,7 @@ from types import CodeType, SimpleNamespace
 from moec.compiler.check.faults import Wrong
 from moec.compiler.check.regions import Region, Regions, gradients_of, results_of
 from moec.compiler.check.terms import Site, Term, Terms
+from moec.compiler.program import full_name
 from moec.runtime.communicator import WORLD, Slot
 from moec.runtime.shard import Weight
 
@@ -41,7 +42,6 @@ class Call:
     operands: tuple[Term, ...] = ()
     peer: int = -1
     slots: tuple[Slot, ...] = ()
-    expects: bool = False  # something of the peer
     site: Site | None = None
 
     def __str__(self) -> str:
@@ -122,9 +122,9 @@ class RankRun:
     """One rank on terms. What the text calls `run`, and the functions that it imports."""
 
     def __init__(
-        self, rank: int, stage: StageText, accumulate: int, terms: Terms, talk: Talk, alone: Callable[[str], bool]
+        self, stage: StageText, accumulate: int, terms: Terms, talk: Talk, alone: Callable[[str], bool]
     ) -> None:
-        self.rank, self.stage, self.effects = rank, stage, Effects()
+        self.stage, self.effects = stage, Effects()
         self.job = SimpleNamespace(accumulate=accumulate)
         self.terms = terms
         self._talk = talk
@@ -174,10 +174,10 @@ class RankRun:
         self._talk(Call("send", operands=tuple(tensors), peer=rank, site=self.site()))
 
     def receive(self, slots: Sequence[Slot], rank: int) -> object:
-        return self._talk(Call("receive", peer=rank, slots=tuple(slots), expects=True, site=self.site()))
+        return self._talk(Call("receive", peer=rank, slots=tuple(slots), site=self.site()))
 
     def exchange(self, tensors: Sequence[Term], slots: Sequence[Slot], rank: int) -> object:
-        call = Call("exchange", "", (), tuple(tensors), rank, tuple(slots), True, self.site())
+        call = Call("exchange", "", (), tuple(tensors), rank, tuple(slots), self.site())
         return self._talk(call)
 
     def reduce(self, family: str) -> None:
@@ -225,13 +225,12 @@ class RankRun:
         given = tuple(sorted(dims.items()))
         if not self._alone(group):
             self._talk(Call(kind, group, given, tensors, site=self.site()))
-        grad = tensors[0].grad and kind not in ("exchange_counts", "gather_counts", "all_reduce_max")
-        return self.noted(self.terms.make(kind, (group, given), tensors, grad=grad))
+        return self.noted(moved(kind, group, given, tensors))
 
     def _silent(self, kind: str) -> Callable[..., object]:
         def call(x: Term, group: str, **dims: object) -> object:
             (x,) = self._checked((x,))
-            return self.noted(self.terms.make(kind, (group, tuple(sorted(dims.items()))), (x,), grad=x.grad))
+            return self.noted(moved(kind, group, tuple(sorted(dims.items())), (x,)))
 
         return call
 
@@ -239,7 +238,7 @@ class RankRun:
         values = self._checked(values)
         if not self._alone(group):
             self._talk(Call("all_reduce", group, (("tensors", len(values)),), values, site=self.site()))
-        return tuple([self.noted(self.terms.make("all_reduce", (group, ()), (x,), grad=x.grad)) for x in values])
+        return tuple([self.noted(moved("all_reduce", group, (), (x,))) for x in values])
 
     def _accumulate(self, weight: Term, gradient: Term) -> None:
         (gradient,) = self._checked((gradient,))
@@ -345,7 +344,7 @@ def _weights(terms: Terms, tables: Mapping[str, object]) -> tuple[tuple[SimpleNa
         instances = []
         for prefix in prefixes:
             table = weights[kind]
-            full = {key: f"{prefix}.{weight.name}" if prefix else weight.name for key, weight in table.items()}
+            full = {key: full_name(prefix, weight.name) for key, weight in table.items()}
             values = {key: weight_term(terms, (full[key],), weight.trainable) for key, weight in table.items()}
             for key, parts in stacked.get(kind, {}).items():
                 values[key] = weight_term(terms, tuple(full[part] for part in parts), True)
@@ -361,7 +360,14 @@ def named_weights(tables: Mapping[str, object]) -> Iterator[tuple[str, Weight]]:
     for kind, prefixes in units:
         for prefix in prefixes:
             for weight in weights[kind].values():
-                yield (f"{prefix}.{weight.name}" if prefix else weight.name), weight
+                yield full_name(prefix, weight.name), weight
+
+
+def moved(kind: str, group: str, dims: Dims, operands: tuple[Term, ...]) -> Term:
+    """What a collective or a silent move makes."""
+    source = operands[0]
+    grad = source.grad and kind not in ("exchange_counts", "gather_counts", "all_reduce_max")
+    return source.terms.make(kind, (group, dims), operands, grad=grad)
 
 
 def weight_term(terms: Terms, names: tuple[str, ...], trained: bool) -> Term:

@@ -6,7 +6,7 @@ The program is walked micro-batch by micro-batch through all stages, without any
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moec.compiler.check.execute import Counted, Effects, weight_term
+from moec.compiler.check.execute import Counted, Effects, moved, weight_term
 from moec.compiler.check.regions import Region, gradients_of, results_of
 from moec.compiler.check.terms import Term, Terms
 from moec.compiler.placement import Axes
@@ -131,10 +131,9 @@ class _Walk:
     def _collective(
         self, kind: str, axes: Axes, operands: tuple[Term, ...], dims: tuple[tuple[str, object], ...]
     ) -> Term:
-        grad = operands[0].grad and kind not in ("exchange_counts", "gather_counts", "all_reduce_max")
         if axes not in self._names:
             self._names[axes] = self.program.plan.mesh.name(axes)
-        return self.terms.make(kind, (self._names[axes], dims), operands, grad=grad)
+        return moved(kind, self._names[axes], dims, operands)
 
     # ---- Backward.
 

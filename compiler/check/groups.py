@@ -63,7 +63,7 @@ def check_slices(
     known: set[tuple[object, ...]] = set()
     for header in headers:
         weights = tables[header.stage]
-        split = {axis for table in weights.values() for weight in table.values() for axis in axes_of(weight)}
+        split = {axis for table in weights.values() for weight in table.values() for axis in weight.axes}
         key = header.stage, tuple([header.coordinates[axis] for axis in sorted(split)]), id(header.slices)
         if key in known:
             continue
@@ -71,7 +71,7 @@ def check_slices(
         place = Place(header.rank, header.axes, header.coordinates, {}, header.previous, header.following)
         for kind, table in weights.items():
             stated = header.slices.get(kind, {})
-            for name in sorted({name for name, weight in table.items() if axes_of(weight)} - set(stated)):
+            for name in sorted({name for name, weight in table.items() if weight.axes} - set(stated)):
                 yield Fault(
                     "slices", f"rank {header.rank} does not state its slice of {kind}.{name}", header.site("SLICES")
                 )
@@ -80,8 +80,3 @@ def check_slices(
                     check_stated({kind: {name: text}}, weights, place)
                 except (ValueError, KeyError) as fault:
                     yield Fault("slices", str(fault), header.site(f'        "{name}": '))
-
-
-def axes_of(weight: Weight) -> set[str]:
-    """Those that split it."""
-    return {axis for axes in weight.split for axis in axes}

@@ -59,7 +59,7 @@ class Engine:
 
     def alone(self, rank: int, group: str) -> bool:
         """Is a rank the only one of a group that runs here?"""
-        return [member for member in self._groups(rank, group) if member in self._greenlets] == [rank]
+        return self._members(rank, group) == [rank]
 
     def talk(self, rank: int, call: Call) -> object:
         """Called by a rank: returns when its call has met its peers."""
@@ -77,11 +77,14 @@ class Engine:
         del self._waiting[rank]
         return waiting.result
 
+    def _members(self, rank: int, group: str) -> list[int]:
+        """Those of a group that run here."""
+        return [member for member in self._groups(rank, group) if member in self._greenlets]
+
     # ---- Collectives.
 
     def _join(self, rank: int, call: Call) -> None:
         group = self._groups(rank, call.group)
-        members = [member for member in group if member in self._greenlets]
         meeting = self._open.setdefault(group, {})
         for other, theirs in meeting.items():
             difference = _difference(call, theirs)
@@ -91,6 +94,7 @@ class Engine:
                 raise Wrong("meeting", message, call.site)
             break
         meeting[rank] = call
+        members = self._members(rank, call.group)
         if len(meeting) == len(members):
             del self._open[group]
             for member in members:
@@ -130,8 +134,8 @@ class Engine:
         call = self._waiting[rank].call
         if call.peer >= 0:
             return [call.peer]
-        group = self._groups(rank, call.group)
-        return [member for member in group if member in self._greenlets and member not in self._open[group]]
+        there = self._open[self._groups(rank, call.group)]
+        return [member for member in self._members(rank, call.group) if member not in there]
 
     def _deadlock(self) -> Fault:
         """Who waits for whom, until a rank comes again or has ended."""

@@ -122,11 +122,8 @@ def sources(region: Region, term: Term) -> "Sources":
         assert isinstance(place, int)
         made = region.made_of[place]
         return made.groups, tuple([term.parts[n] for n in sorted(made.args)])
-    place, count = term.what[2:]
-    assert isinstance(place, int) and isinstance(count, int)
-    given, args = term.parts[:count], term.parts[count:]
-    weight = args[place] if args[place].weight else None  # whose gradients add up, of all places where it stands
-    made = reduce(or_, (region.gradients[n] for n, arg in enumerate(args) if n == place or arg is weight))
+    given, args, places = _taken_apart(term)
+    made = reduce(or_, (region.gradients[n] for n in places))
     return made.groups, (*(given[n] for n in sorted(made.given)), *(args[n] for n in sorted(made.args)))
 
 
@@ -135,13 +132,18 @@ Sources = tuple[frozenset[Axes], tuple[Term, ...]]
 
 def worked_on(region: Region, gradient: Term) -> tuple[Term, list[Sources]]:
     """The argument that a gradient is of, and what each result is made of that carries a gradient to it."""
+    _, args, places = _taken_apart(gradient)
+    made = [made for made, grad in zip(region.made_of, region.results, strict=True) if grad and made.args & places]
+    return args[min(places)], [(each.groups, tuple([args[n] for n in sorted(each.args)])) for each in made]
+
+
+def _taken_apart(gradient: Term) -> tuple[tuple[Term, ...], tuple[Term, ...], frozenset[int]]:
+    """Gradients of results, arguments, and the places of the argument that it is of: of a weight all, they add up."""
     place, count = gradient.what[2:]
     assert isinstance(place, int) and isinstance(count, int)
-    args = gradient.parts[count:]
+    given, args = gradient.parts[:count], gradient.parts[count:]
     weight = args[place] if args[place].weight else None
-    places = {n for n, arg in enumerate(args) if n == place or arg is weight}
-    made = [made for made, grad in zip(region.made_of, region.results, strict=True) if grad and made.args & places]
-    return args[place], [(each.groups, tuple([args[n] for n in sorted(each.args)])) for each in made]
+    return given, args, frozenset(n for n, arg in enumerate(args) if n == place or arg is weight)
 
 
 Regions = Mapping[str, Region]

@@ -7,6 +7,7 @@ import torch
 
 from moec.compiler.check.execute import StageText
 from moec.compiler.check.faults import Fault
+from moec.compiler.emit.expressions import dtype_text
 from moec.compiler.emit.stage_text import StageText as Written
 from moec.compiler.program import Program, Stage, Value
 from moec.runtime.communicator import Slot
@@ -65,5 +66,4 @@ def _slots(program: Program, stage: Stage, own: StageText) -> Iterator[Fault]:
 
 
 def _dtype(own: StageText, value: Value) -> torch.dtype:
-    named = {torch.bfloat16: "DTYPE", torch.float32: "FLOAT"}.get(value.dtype)
-    return getattr(own.sizes, named) if named else value.dtype
+    return getattr(own.sizes, dtype_text(value.dtype), value.dtype)

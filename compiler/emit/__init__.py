@@ -16,7 +16,7 @@ from moec.compiler.emit.rank_text import RankWriter, schedule_text, step_lines
 from moec.compiler.emit.region_text import Function
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText, ranges_text, stage_text
-from moec.compiler.emit.types_text import place_text, same_group
+from moec.compiler.emit.types_text import place_text, same_count
 from moec.compiler.program import Program
 
 FULL, SMALL = 0, 1
@@ -75,14 +75,15 @@ class _RankFiles:
         program, stage = self._program, writer.stage
         count = len(program.stages)
         counter = program.counter
-        same = same_group(program, counter.values[counter.outputs[0]]) if counter else ""
         layers = ranges_text([call.prefix for call in stage.calls if call.prefix])
         return {
             "world": program.world_size,
             "plan": in_docstring(program.plan.name),
             "stage": stage.index,
             "stage_text": f"{place_text(program, stage)}{f', {layers}' if layers else ''}.",
-            "step": fold_all(step_lines(stage, count, counter is not None, program.has_loss(stage), same), 4),
+            "step": fold_all(
+                step_lines(stage, count, counter is not None, program.has_loss(stage), same_count(program)), 4
+            ),
             "schedule_text": schedule_text(program.plan.schedule.kind, stage, count),
         }
 

@@ -313,11 +313,11 @@ _METHODS = frozenset(
 
 _FUNCTIONAL = frozenset(
     (
-        "linear rms_norm gelu silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh softplus one_hot "
-        "glu avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d"
+        "rms_norm silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh glu max_pool1d "
+        "max_pool2d max_pool3d adaptive_avg_pool2d adaptive_avg_pool3d"
     ).split()
 )
+"""Beside those that torch.nn.functional has from C++ as they are."""
 
 _TORCH = frozenset(
     "cat stack bmm addmm baddbmm mv dot einsum maximum minimum atan2 erf zeros_like ones_like full_like rsub".split()

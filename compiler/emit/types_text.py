@@ -60,6 +60,12 @@ def same_group(program: Program, value: Value) -> str:
     return program.plan.mesh.name(axes) if axes else ""
 
 
+def same_count(program: Program) -> str:
+    """The name of the group whose ranks count the same valid targets."""
+    counter = program.counter
+    return same_group(program, counter.values[counter.outputs[0]]) if counter else ""
+
+
 def place_text(program: Program, stage: Stage) -> str:
     count = len(program.stages)
     return f"Stage {stage.index} of {count}" if count > 1 else "The only stage"

@@ -127,7 +127,7 @@ def test_the_schedule_that_a_rank_has_is_that_of_its_stage(compile_once) -> None
     program, files = compile_once(TINY)
     for name, text in files.items():
         if name.startswith("rank_"):
-            assert not [*schedule_faults(program, read_header(name, text), name)]
+            assert not [*schedule_faults(program, read_header(name, text))]
     header = read_header("rank_000.py", files["rank_000.py"])
     shorter = replace(header, schedule=header.schedule.replace("range(3)", "range(2)"))
-    assert [*schedule_faults(program, shorter, "rank_000.py")]
+    assert [*schedule_faults(program, shorter)]
