@@ -24,6 +24,7 @@ CODES = {
     "E114": "a --set that is not path=value",
     "E115": "a command line that moec does not know",
     "E116": "a number of processes that is not the plan's",
+    "E117": "a proof that does not fit on this machine",
     # The mesh, and what goes over it.
     "E201": "the mesh has too many ranks or axes",
     "E202": "an axis that the mesh does not have",

@@ -26,6 +26,7 @@ from moec.options import parse_options
 if TYPE_CHECKING:
     from moec.compiler.check import Report
     from moec.compiler.program import Program
+    from moec.compiler.verify import Verdict
 
 MOST_PROCESSES = 64
 """That `moec run` starts without being told how many."""
@@ -58,7 +59,7 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
     files, report = _emitted_and_checked(program, folder)
     if report.faults:
         return _tell_own_faults(report)
-    _write(folder, files)
+    _write(folder, files, program, report)
     seconds = time.perf_counter() - started
     if options.json:
         record = {**_counts(program), "seconds": round(seconds, 3), "output": str(folder)}
@@ -124,19 +125,51 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
         headline = f"`{build}` holds no rank programs"
         help = f"write them: moec compile {options.plan} -o {build}"
         raise plan_error("E504", headline, help)
-    from moec.compiler.verify import verify
+    if options.torchrun and plan.mesh.world_size > MOST_PROCESSES:
+        headline = f"the plan has {plan.mesh.world_size} ranks, and --torchrun starts {MOST_PROCESSES} here at most"
+        raise plan_error("E116", headline, "shrink the mesh: --set mesh.AXIS=1", "or leave --torchrun out")
+    from moec.compiler.verify import statement, verify
 
-    verdict = verify(plan, _compiled(plan), build)
+    output = _default_folder(plan)
+    verdict = verify(plan, _compiled(plan), build, output, options.exact_shape, options.torchrun)
+    certificate = _certify(verdict, build or output, options.certificate)
     if options.json:
-        largest = {"loss": verdict.loss, "gradients": verdict.gradients, "weights": verdict.weights}
-        errors = {name: error if math.isfinite(error) else None for name, error in largest.items()}
-        record = {"ranks": verdict.ranks, "equal": verdict.equal, "max_error": errors}
-        record |= {"seconds": round(verdict.seconds, 3), "shrunk": verdict.shrunk, "faults": verdict.faults}
-        record["checked"] = _checked_record(verdict.checked) if verdict.checked is not None else None
-        print(json.dumps(record))
+        print(json.dumps(_verdict_record(verdict) | {"certificate": str(certificate) if certificate else None}))
     else:
-        print("\n".join((*verdict.statement, *verdict.faults)))
+        written = [f"written to {certificate}"] if certificate else []
+        print("\n".join((*statement(verdict), *verdict.faults, *written)))
     return 0 if verdict.equal else 1
+
+
+def _certify(verdict: "Verdict", folder: Path, elsewhere: str | None) -> Path | None:
+    """Write down what was proved, beside the programs if they are there; where, or None."""
+    from moec.compiler.verify.certificate import is_of, verified_certificate, write_certificate
+    from moec.runtime.certificate import CERTIFICATE
+
+    if verdict.checked is None or (elsewhere is None and not is_of(folder, verdict.files)):
+        return None
+    path = Path(elsewhere) if elsewhere is not None else folder / CERTIFICATE
+    try:
+        write_certificate(path, verified_certificate(verdict, folder))
+    except OSError as fault:
+        raise plan_error("E502", f"`{path}` cannot be written: {fault.strerror}", "--certificate FILE") from None
+    return path
+
+
+def _verdict_record(verdict: "Verdict") -> dict[str, object]:
+    errors = {name: error if math.isfinite(error) else None for name, error in verdict.errors.items()}
+    runs = [run.comparison.decisions.choices for run in verdict.tested]
+    return {
+        "ranks": verdict.program.world_size,
+        "equal": verdict.equal,
+        "max_error": errors,
+        "choices_of_experts": runs,
+        "seconds": round(verdict.seconds, 3),
+        "shrunk": verdict.shrunk,
+        "processes": [run.processes for run in verdict.tested],
+        "faults": verdict.faults,
+        "checked": _checked_record(verdict.checked) if verdict.checked is not None else None,
+    }
 
 
 def run_command(options: argparse.Namespace, _: float) -> int:
@@ -152,10 +185,11 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
         raise plan_error("E116", headline, *help)
     folder = _folder(plan, options)
-    files, report = _emitted_and_checked(_compiled(plan), folder)
+    program = _compiled(plan)
+    files, report = _emitted_and_checked(program, folder)
     if report.faults:
         return _tell_own_faults(report)
-    _write(folder, files)
+    _write(folder, files, program, report)
     # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "--"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
@@ -188,9 +222,13 @@ def _folder(plan: Plan, options: argparse.Namespace) -> Path:
     """Where the output goes; raises PlanError before anything is compiled if it cannot."""
     from moec.compiler.folder import check_folder
 
-    folder = Path(options.output) if options.output is not None else Path("build") / plan.name
+    folder = Path(options.output) if options.output is not None else _default_folder(plan)
     check_folder(folder)
     return folder
+
+
+def _default_folder(plan: Plan) -> Path:
+    return Path("build") / plan.name
 
 
 def _compiled(plan: Plan) -> "Program":
@@ -209,10 +247,12 @@ def _emitted_and_checked(program: "Program", folder: Path | None = None) -> "tup
     return files, check(program, files)
 
 
-def _write(folder: Path, files: dict[str, str]) -> None:
+def _write(folder: Path, files: dict[str, str], program: "Program", report: "Report") -> None:
     from moec.compiler.folder import write_folder
+    from moec.compiler.verify.certificate import compiled_certificate
+    from moec.runtime.certificate import CERTIFICATE
 
-    write_folder(folder, files)
+    write_folder(folder, files | {CERTIFICATE: compiled_certificate(program, files, report, folder)})
 
 
 def _tell_own_faults(report: "Report") -> int:

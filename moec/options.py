@@ -94,6 +94,9 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--build", metavar="DIR", help="verify the files in this folder, as they are")
+    parser.add_argument("--exact-shape", action="store_true", help="run the plan's own sizes, not small ones")
+    parser.add_argument("--torchrun", action="store_true", help="run the ranks as processes that talk over gloo, too")
+    parser.add_argument("--certificate", metavar="FILE", help="where to write it (beside the programs)")
     _add_json(parser)
 
 

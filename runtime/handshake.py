@@ -26,16 +26,24 @@ class Refusal(Exception):
 
 
 def shake_hands(
-    board: Board, rank: int, world: int, host: str, facts: Mapping[str, str], fault: str, timeout: timedelta
-) -> None:
+    board: Board,
+    rank: int,
+    world: int,
+    host: str,
+    facts: Mapping[str, str],
+    own: str,
+    fault: str,
+    timeout: timedelta,
+) -> list[str]:
     """Raise Refusal on all ranks unless all come in time, with the same facts and without a fault of their own.
 
-    Whoever comes last looks at what all have said.
+    Whoever comes last looks at what all have said. What each says of its `own`, a word, may differ, and comes back.
     """
-    card = _Card(host, fault, dict(facts))
+    card = _Card(host, fault, own, dict(facts))
     board.set(f"moec/{rank}", json.dumps(asdict(card)))
     if board.add("moec/arrived", 1) == world:
         cards = [_Card(**json.loads(board.get(f"moec/{other}"))) for other in range(world)]
+        board.set("moec/own", " ".join([card.own for card in cards]))
         board.set("moec/verdict", _faults(cards) or _difference(cards))
     try:
         board.wait(["moec/verdict"], timeout)
@@ -46,6 +54,7 @@ def shake_hands(
     verdict = board.get("moec/verdict").decode()
     if verdict:
         raise Refusal(verdict)
+    return board.get("moec/own").decode().split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class _Card:
 
     host: str
     fault: str  # what keeps it from starting, if anything does
+    own: str
     facts: dict[str, str]
 
 

@@ -31,7 +31,6 @@ class Job:
     inputs: tuple[Input, ...]
     loss: Literal["sum", "mean"]  # of a micro-batch: over its valid targets, or already divided by their number
     data: str | None  # "package.module:name" of an indexable dataset
-    hash: str  # of the plan and of what was made of it
     model: Model | None = None  # where the plan imports one; its folders are for the data too
 
     @property
@@ -70,6 +69,5 @@ def read_job(path: Path) -> Job:
         tuple(inputs),
         plan["loss"],
         plan["data"],
-        plan["hash"],
         model,
     )

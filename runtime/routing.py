@@ -11,7 +11,9 @@ Everything that depends on a set of tokens is defined on the routing group, neve
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from fractions import Fraction
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,26 @@ from moec.runtime.collectives import coordinate, group_size
 from moec.runtime.grouped import batched_linear
 
 PER_SEQUENCE, PER_MICROBATCH = "per_sequence", "per_microbatch"
+
+
+class Watcher(Protocol):
+    """Is told what is decided, a layer at a time: which experts, and then which choices they have room for."""
+
+    def chosen(self, expert: Tensor) -> None:
+        """expert [B, S, K] of this rank's tokens."""
+        ...
+
+    def kept(self, kept: Tensor) -> None:
+        """bool [B, S, K], of those that were chosen last. Not called where there is no capacity."""
+        ...
+
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+def watch(watcher: Watcher | None) -> None:
+    """From here on, in this context (a process, or the greenlet of one rank), tell it of every decision."""
+    _watcher.set(watcher)
 
 
 def capacity_of(tokens: int, top_k: int, experts: int, factor: Fraction, minimum: int = 0) -> int:
@@ -105,13 +127,16 @@ def read_slots(rows: Tensor, prob: Tensor, slot: Tensor) -> Tensor:
 def choose(logits: Tensor, top_k: int, softmax_first: bool = True) -> tuple[Tensor, Tensor]:
     """Best experts of every token, stably: logits [B, S, E] -> prob [B, S, K], expert [B, S, K]."""
     if softmax_first and top_k == 1:
-        best = logits.softmax(-1).max(dim=-1, keepdim=True)  # of equal ones the first, as a stable sort would have it
-        return best.values, best.indices
-    if softmax_first:
-        scores, expert = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
-        return scores[..., :top_k], expert[..., :top_k]
-    scores, expert = logits.sort(dim=-1, descending=True, stable=True)
-    return scores[..., :top_k].softmax(-1), expert[..., :top_k]
+        prob, expert = logits.softmax(-1).max(dim=-1, keepdim=True)  # of equal ones the first, as a stable sort has it
+    else:
+        scores = logits.softmax(-1) if softmax_first else logits
+        scores, order = scores.sort(dim=-1, descending=True, stable=True)
+        prob, expert = scores[..., :top_k], order[..., :top_k]
+        prob = prob if softmax_first else prob.softmax(-1)
+    watcher = _watcher.get()
+    if watcher is not None:
+        watcher.chosen(expert)
+    return prob, expert
 
 
 def tally(expert: Tensor, experts: int) -> Tensor:
@@ -166,6 +191,9 @@ def _numbered(
     if capacity is None:
         return prob, expert, place
     kept = place < capacity
+    watcher = _watcher.get()
+    if watcher is not None:
+        watcher.kept(kept)
     return prob * kept, expert, place.clamp(max=capacity)
 
 

@@ -17,6 +17,7 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
+from moec.runtime.certificate import Local, warning
 from moec.runtime.data import DataFault, open_source
 from moec.runtime.distributed import connect, find_store
 from moec.runtime.handshake import Refusal, shake_hands
@@ -72,20 +73,24 @@ def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
 
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
-    rank_module = importlib.import_module(f"rank_{rank:0{max(3, len(str(job.world_size - 1)))}d}")
+    name = f"rank_{rank:0{max(3, len(str(job.world_size - 1)))}d}"
+    rank_module = importlib.import_module(name)
     place = place_of(rank_module)
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
-    facts = {"the program": job.hash, "torch": torch.__version__, "the seed": str(options.seed)}
+    local = Local.read(folder, f"{name}.py")
+    facts = {"the program": local.digest, "torch": torch.__version__, "the seed": str(options.seed)}
     try:
         source = open_source(job, options.data, options.seed)
         values = ModuleValues(job.model, options.seed) if job.model else None
         log = _open_log(options.log if rank == 0 else None)
     except (DataFault, ModelFault) as fault:
-        shake_hands(store, rank, job.world_size, gethostname(), facts, str(fault), timeout)
+        shake_hands(store, rank, job.world_size, gethostname(), facts, local.rank, str(fault), timeout)
         raise
     facts["the data"] = source.fingerprint
-    shake_hands(store, rank, job.world_size, gethostname(), facts, "", timeout)
+    own = shake_hands(store, rank, job.world_size, gethostname(), facts, local.rank, "", timeout)
+    if rank == 0:
+        _warn(warning(folder, local, own), folder)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
     communicator.use(ranks)
     run = Run(rank_module, job, Initial(options.seed, values), source, device)
@@ -100,6 +105,11 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
             if rank == 0:
                 _show(run, options.steps, time.perf_counter() - start, log)
     ranks.close()
+
+
+def _warn(why: str, folder: Path) -> None:
+    if why:
+        print(f"warning: {why}; moec verify PLAN --build {folder}", file=sys.stderr, flush=True)
 
 
 def _show(run: Run, steps: int, seconds: float, log: TextIO) -> None:

@@ -3,13 +3,13 @@
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from moec.compiler.check.execute import Counted, Effects, RankRun, StageText, load_rank, named_weights
 from moec.compiler.check.expect import Sheet, expected
-from moec.compiler.check.faults import Fault, Wrong
+from moec.compiler.check.faults import CHECKS, Fault, Wrong
 from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
 from moec.compiler.check.headers import Header, read_header
 from moec.compiler.check.meet import Engine, Group
@@ -41,23 +41,31 @@ class Report:
     faults: tuple[Fault, ...]
 
     @property
-    def statement(self) -> str:
+    def claim(self) -> str:
         """What a check without faults has shown."""
         return (
             f"checked every instruction of all {self.ranks} ranks: calls meet, none waits for ever, each value "
-            f"and gradient is what the program says, summed once over the ranks where it differs ({self.seconds:.1f} s)"
+            f"and gradient is what the program says, summed once over the ranks where it differs"
         )
 
+    @property
+    def statement(self) -> str:
+        return f"{self.claim} ({self.seconds:.1f} s)"
 
-def check(program: Program, files: Mapping[str, str]) -> Report:
-    """Check all ranks of `files`, name to text, as emit writes them or as they are in a folder."""
+
+def check(program: Program, files: Mapping[str, str], only: Collection[str] = CHECKS) -> Report:
+    """Check all ranks of `files`, name to text, as emit writes them or as they are in a folder.
+
+    `only` are the parts of the check that are to be heard: what another one finds is passed over where the run can go
+    on, and ends it without a word where it cannot.
+    """
     started = time.perf_counter()
-    checking = _Check(program, files)
+    checking = _Check(program, files, frozenset(only))
     with _no_collections():
         try:
             faults = tuple(checking.faults())
         except Wrong as wrong:
-            faults = (wrong.fault,)
+            faults = tuple(checking.heard([wrong.fault]))
     return Report(program.world_size, checking.classes, checking.made, time.perf_counter() - started, faults)
 
 
@@ -77,6 +85,7 @@ def _no_collections() -> Iterator[None]:
 class _Check:
     program: Program
     files: Mapping[str, str]
+    only: frozenset[str]
     classes: int = 0
     made: int = 0
     terms: Terms = field(default_factory=Terms)
@@ -92,7 +101,7 @@ class _Check:
         regions = [_regions(program, stage, text) for stage, text in zip(program.stages, written, strict=True)]
         stages = [self._stage(n, {r.name: r for r in found.values()}) for n, found in enumerate(regions)]
         tables = {n: _weights(stage) for n, stage in enumerate(stages)}
-        _stop_at([*check_tables(program, written, stages), *check_slices(headers, tables)])
+        self._stop_at([*check_tables(program, written, stages), *check_slices(headers, tables)])
         sheets = [
             Sheet(found, text.tables, *self._same(stage))
             for stage, found, text in zip(program.stages, regions, written, strict=True)
@@ -105,7 +114,7 @@ class _Check:
         found = [fault for name in shared for fault in check_text(name, self.files[name])]
         for header in _classes(headers):
             found += check_text(header.file, header.schedule, header.line)
-        _stop_at(found)
+        self._stop_at(found)
 
     def _ranks(self, headers: Sequence[Header], written: Sequence[Written]) -> None:
         mesh = self.program.plan.mesh
@@ -117,13 +126,21 @@ class _Check:
             for number, header in enumerate(headers)
             if header.stage != (mesh.coordinates(number)[pipeline] if pipeline else 0)
         ]
-        _stop_at(found)
+        self._stop_at(found)
         groups = [
             groups_of(self.program, stage, text) for stage, text in zip(self.program.stages, written, strict=True)
         ]
         orders = {name: axes for found in groups for name, axes, stages in found if not stages}
-        found = [*check_ranks(mesh, headers, orders)]
-        _stop_at(found)
+        self._stop_at([*check_ranks(mesh, headers, orders)])
+
+    def heard(self, faults: Sequence[Fault]) -> list[Fault]:
+        return [fault for fault in faults if fault.check in self.only]
+
+    def _stop_at(self, faults: Sequence[Fault]) -> None:
+        """What comes after builds on what they are about."""
+        found = self.heard(faults)
+        if found:
+            raise Wrong(found[0].check, found[0].message, found[0].site)
 
     def _stage(self, number: int, regions: Mapping[str, Region]) -> StageText:
         name = f"stage_{number}.py"
@@ -161,17 +178,18 @@ class _Check:
             programs[rank] = self._program(headers[rank], stages[headers[rank].stage], engine, runs)
         wanted = expected(self.program, sheets, self.terms)
         known = len(self.terms)
-        faults = engine.run(programs)
+        ended = engine.run(programs)
+        faults = [*ended]
         losses = [loss for run in runs.values() for loss in run.effects.losses]
         variance = self._variance([headers[rank] for rank in ranks], stages, losses)
-        for header in _classes([headers[rank] for rank in ranks]) if not faults else ():
+        for header in _classes([headers[rank] for rank in ranks]) if not ended else ():
             effects = runs[header.rank].effects
             faults += check_values(effects, wanted[header.stage])
             faults += self._summed(variance, stages[header.stage], effects)
             faults += _held_by_stages(header, headers, stages)
         self.made = len(self.terms)
-        faults = [*variance.faults, *faults]
-        causes = [*self._causes(headers, known)] if faults else []
+        faults = self.heard([*variance.faults, *faults])
+        causes = self.heard([*self._causes(headers, known)]) if faults else []
         yield from causes
         yield from (fault for fault in faults if not causes or fault.check != "values")
 
@@ -271,12 +289,6 @@ def _held_by_stages(header: Header, headers: Sequence[Header], stages: Sequence[
         if weight.trainable and over != holders[name]:
             message = f"{name} is on the stages {sorted(holders[name])}, and its gradient is summed over {sorted(over)}"
             yield Fault("gradients", message, own.line_of(f'Weight("{weight.name}"'))
-
-
-def _stop_at(faults: Sequence[Fault]) -> None:
-    """What comes after builds on what they are about."""
-    if faults:
-        raise Wrong(faults[0].check, faults[0].message, faults[0].site)
 
 
 def _regions(program: Program, stage: Stage, text: Written) -> dict[tuple[str, str], Region]:

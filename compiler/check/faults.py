@@ -5,11 +5,24 @@ from dataclasses import dataclass
 from moec.compiler.check.terms import Site
 
 
+CHECKS = {
+    "text": "the text says only what an emitted program says",
+    "groups": "ranks, groups and neighbours fit together",
+    "tables": "weights, inputs and what arrives are those of the program",
+    "slices": "the slices of every weight are those of the rank's place",
+    "meeting": "calls meet their peers",
+    "deadlock": "no rank waits for ever",
+    "values": "what a step leaves behind is what the program makes",
+    "gradients": "gradients are summed once over the ranks where they differ, found without types",
+}
+"""The parts of the check, in the order in which they look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong: which check found it, where, in a line or a few."""
 
-    check: str  # text, groups, meeting, values, gradients or slices
+    check: str  # one of CHECKS
     message: str
     site: Site | None = None
 

@@ -158,7 +158,7 @@ class Engine:
                 site = self._waiting[chain[0]].call.site
                 break
             chain.append(following)
-        return Fault("meeting", "\n".join([headline, *lines]), site)
+        return Fault("deadlock", "\n".join([headline, *lines]), site)
 
 
 def _difference(call: Call, other: Call) -> str:

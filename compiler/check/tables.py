@@ -19,7 +19,7 @@ def check_tables(program: Program, written: Sequence[Written], stages: Sequence[
     for stage, text, own in zip(program.stages, written, stages, strict=True):
         yield from _weights(text, own)
         if tuple(own.tables.get("UNITS", ())) != text.units:  # pyright: ignore[reportArgumentType]
-            yield Fault("slices", f"UNITS are not those of the program, {text.units}", own.line_of("UNITS = "))
+            yield Fault("tables", f"UNITS are not those of the program, {text.units}", own.line_of("UNITS = "))
         yield from _inputs(text, own)
         yield from _slots(program, stage, own)
 
@@ -33,12 +33,12 @@ def _weights(text: Written, own: StageText) -> Iterator[Fault]:
             true: Weight = eval(row, dict(names))  # the emitter's own text
             mine = tables.get(unit, {}).get(key)
             if mine is None or replace(mine, reduce="") != replace(true, reduce=""):
-                yield Fault("slices", f"{unit}.{key} is not {row}", own.line_of(f'"{key}": Weight('))
+                yield Fault("tables", f"{unit}.{key} is not {row}", own.line_of(f'"{key}": Weight('))
     stacks: Mapping[str, Mapping[str, Sequence[str]]] = own.tables.get("STACKED", {})  # pyright: ignore[reportAssignmentType]
     for unit, stacked in text.stacked.items():
         for key, parts in stacked:
             if tuple(stacks.get(unit, {}).get(key, ())) != parts:
-                yield Fault("slices", f"{unit}.{key} is not {', '.join(parts)}", own.line_of(f'"{key}": ('))
+                yield Fault("tables", f"{unit}.{key} is not {', '.join(parts)}", own.line_of(f'"{key}": ('))
 
 
 def _inputs(text: Written, own: StageText) -> Iterator[Fault]:
@@ -46,7 +46,7 @@ def _inputs(text: Written, own: StageText) -> Iterator[Fault]:
     for name, split in text.inputs:
         if repr(splits.get(name)) != split:
             yield Fault(
-                "slices",
+                "tables",
                 f"input {name} is split as {splits.get(name)}, and is read as {split}",
                 own.line_of(f'"{name}": ('),
             )
@@ -62,7 +62,7 @@ def _slots(program: Program, stage: Stage, own: StageText) -> Iterator[Fault]:
         mine = [(tuple(slot.shape), slot.dtype) for slot in slots]
         true = [(tuple(program.local_shape(value)), _dtype(own, value)) for value in values]
         if mine != true:
-            yield Fault("meeting", f"{table} are {mine}, and {true} arrive", own.line_of(table))
+            yield Fault("tables", f"{table} are {mine}, and {true} arrive", own.line_of(table))
 
 
 def _dtype(own: StageText, value: Value) -> torch.dtype:

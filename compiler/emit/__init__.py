@@ -1,6 +1,5 @@
 """Emits the program as a folder that needs torch and moec's runtime: sizes, stages, ranks, main.py, plan.json."""
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -33,15 +32,19 @@ if __name__ == "__main__":
 '''
 
 
-def emit(program: Program, sizing: int = FULL, output: Path | None = None) -> dict[str, str]:
+def emit(
+    program: Program, sizing: int = FULL, output: Path | None = None, double: bool = False
+) -> dict[str, str]:
     """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not.
+
+    `double` makes everything float64, whatever the plan's precision is.
 
     A folder of the user's that the programs need is named as seen from `output`, so that both can move together.
     """
     sizes = SizeNames(program)
     texts = [stage_text(program, sizes, stage) for stage in program.stages]
     files = {f"stage_{n}.py": _stage_file(program, sizes, text) for n, text in enumerate(texts)}
-    files["sizes.py"] = _sizes_file(program, sizes, sizing)
+    files["sizes.py"] = _sizes_file(program, sizes, sizing, double)
     mesh = program.plan.mesh
     digits = max(3, len(str(mesh.world_size - 1)))
     writers = [RankWriter(program, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
@@ -51,10 +54,7 @@ def emit(program: Program, sizing: int = FULL, output: Path | None = None) -> di
     files["main.py"] = MAIN.format(
         name=in_docstring(program.plan.name), ranks=mesh.world_size, folder=f"build/{in_docstring(folder)}"
     )
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(files):
-        digest.update(f"{name}\n{files[name]}\n".encode())
-    files["plan.json"] = json.dumps(plan_json(program, sizing, digest.hexdigest(), output), indent=2) + "\n"
+    files["plan.json"] = json.dumps(plan_json(program, sizing, output, double), indent=2) + "\n"
     return files
 
 
@@ -152,9 +152,9 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
 
 
-def _sizes_file(program: Program, sizes: SizeNames, sizing: int) -> str:
+def _sizes_file(program: Program, sizes: SizeNames, sizing: int, double: bool) -> str:
     precision = {"bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}[program.plan.train.precision]
-    precise = sizing == SMALL or precision == "float64"
+    precise = double or precision == "float64"
     dtype, single = ("float64", "float64") if precise else (precision, "float32")
     lines = [
         f"DTYPE = torch.{dtype}  # of weights and activations",

@@ -8,15 +8,14 @@ from moec.compiler.program import Program
 from moec.dsl.plan import Imported
 
 
-def plan_json(program: Program, sizing: int, digest: str, output: Path | None) -> dict[str, object]:
-    """A tree of plain values; `digest` is of all the other files, `output` where they will be."""
+def plan_json(program: Program, sizing: int, output: Path | None, double: bool) -> dict[str, object]:
+    """A tree of plain values; `output` is where it will be, `double` makes it a job in float64."""
     plan = program.plan
     train, schedule = plan.train, plan.schedule
     batch = program.inputs[0].sizes[sizing][0] * schedule.accumulate
     return {
         "name": plan.name,
         "moec": moec.__version__,
-        "hash": digest,
         "world_size": program.world_size,
         "parameters": program.parameters,
         "mesh": {axis.name: {"size": axis.size, "over": list(axis.over)} for axis in plan.mesh.axes},
@@ -29,7 +28,7 @@ def plan_json(program: Program, sizing: int, digest: str, output: Path | None) -
             "eps": train.eps,
             "weight_decay": train.weight_decay,
             "clip": train.clip,
-            "precision": "fp64" if sizing else train.precision,
+            "precision": "fp64" if double else train.precision,
             "seed": train.seed,
         },
         "inputs": {

@@ -10,7 +10,7 @@ from moec.compiler.emit import emit
 from moec.compiler.folder import write_folder
 from moec.compiler.pipeline import compile_plan
 from moec.compiler.program import Program
-from moec.compiler.verify import Verdict, verify
+from moec.compiler.verify import Verdict, statement, verify
 from moec.dsl import Plan, PlanError, read_plan
 
 TINY = Path(__file__).parent.parent.parent / "examples" / "tiny_moe.plan"
@@ -70,7 +70,7 @@ SAME = {
 def test_the_same_computation(compiled: tuple[Plan, Program], file: str, edit: Edit, tmp_path: Path) -> None:
     verdict = edited(compiled, tmp_path, file, edit)
     assert verdict.equal, verdict.faults
-    assert any("still the same computation" in line for line in verdict.statement)
+    assert any("still the same computation" in line for line in statement(verdict))
 
 
 OTHER = {
@@ -115,8 +115,8 @@ def test_another_computation(
 
 def test_nothing_is_claimed_of_what_did_not_run(compiled: tuple[Plan, Program], tmp_path: Path) -> None:
     verdict = edited(compiled, tmp_path, "stage_1.py", lambda text: text + "foo(\n")
-    assert verdict.statement == ("nothing was run, since what is in the folder cannot be",)
-    assert verdict.loss == verdict.gradients == verdict.weights == float("inf")
+    assert statement(verdict) == ("nothing was run, since what is in the folder cannot be",)
+    assert set(verdict.errors.values()) == {float("inf")}
 
 
 @pytest.mark.parametrize("pattern", ['"layers.*.upp" [experts, ffn, _]', '"layers.*.ffn.up" [ffn, _]'])

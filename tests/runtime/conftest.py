@@ -88,7 +88,6 @@ def _write(tiny: Tiny, precision: str, clip: float | None) -> None:
         "loss": "sum",
         "data": None,
         "model": None,
-        "hash": "1234",
     }
     (tiny.folder / "plan.json").write_text(json.dumps(plan))
 

@@ -149,13 +149,13 @@ def test_the_handshake():
         """What rank 2 is told when it comes last."""
         store = dist.HashStore()
         for rank in range(3 - arriving, 2):
-            card = {"host": "a", "fault": faults[rank], "facts": {"the program": "p", "the data": data[rank]}}
+            card = {"host": "a", "fault": faults[rank], "own": f"r{rank}", "facts": {"the program": "p", "the data": data[rank]}}
             store.set(f"moec/{rank}", json.dumps(card))
             store.add("moec/arrived", 1)
         facts = {"the program": "p", "the data": data[2]}
-        shake_hands(store, 2, 3, "b", facts, faults[2], timedelta(seconds=timeout))
+        return shake_hands(store, 2, 3, "b", facts, "r2", faults[2], timedelta(seconds=timeout))
 
-    shake("xxx")
+    assert shake("xxx") == ["r0", "r1", "r2"]
     with pytest.raises(Refusal, match=r"^after 0 s, 1 of 3 have not come: rank 0$"):
         shake("xxx", arriving=2, timeout=0.05)
     with pytest.raises(Refusal) as caught:

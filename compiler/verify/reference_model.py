@@ -1,23 +1,24 @@
-"""The unsharded model that a shrunken program is compared with, with the program's initial values."""
+"""The unsharded model that a program is compared with, with the program's initial values."""
 
 import torch
 from torch import nn
 
+from moec.compiler.emit import SMALL
 from moec.compiler.reference.decoder import Decoder as Reference
 from moec.compiler.reference.decoder import Sizes
 from moec.compiler.reference.experts import ExpertSizes
-from moec.compiler.shrink import Shrunk, kept_layers
+from moec.compiler.verify.shrink import Trial
 from moec.dsl.plan import Decoder, Imported
 from moec.runtime.module_values import Model, class_of
 from moec.runtime.weights import Values
 
 
-def reference_model(shrunk: Shrunk, values: Values) -> nn.Module:
+def reference_model(trial: Trial, values: Values) -> nn.Module:
     """In float64. For an imported model the user's own module, else the one written apart."""
-    model = shrunk.program.plan.model
-    built = _imported(model) if isinstance(model, Imported) else _described(shrunk, model)
+    model = trial.program.plan.model
+    built = _imported(model, trial) if isinstance(model, Imported) else _described(trial, model)
     built = built.to(torch.float64)
-    inits = {name: parameter.init for name, parameter, _ in shrunk.program.weights(shrunk.program.calls)}
+    inits = {name: parameter.init for name, parameter, _ in trial.program.weights(trial.program.calls)}
     with torch.no_grad():
         for name, weight in (*built.named_parameters(), *built.named_buffers()):
             if name in inits:
@@ -25,14 +26,14 @@ def reference_model(shrunk: Shrunk, values: Values) -> nn.Module:
     return built
 
 
-def _imported(model: Imported) -> nn.Module:
-    arguments = dict(model.arguments) | dict(model.small)
+def _imported(model: Imported, trial: Trial) -> nn.Module:
+    arguments = dict(model.arguments) | (dict(model.small) if trial.sizing == SMALL else {})
     return class_of(Model(model.target, arguments))(**arguments)
 
 
-def _described(shrunk: Shrunk, model: Decoder) -> nn.Module:
-    sizes = shrunk.program.sizes.sizings[1]
-    layers = [(path, model.sparse(int(path.rpartition(".")[2]))) for path in kept_layers(shrunk.units, shrunk.program)]
+def _described(trial: Trial, model: Decoder) -> Reference:
+    sizes = trial.sizes
+    layers = [(path, model.sparse(int(path.rpartition(".")[2]))) for path in trial.layers]
     return Reference(
         layers,
         Sizes(
@@ -46,13 +47,13 @@ def _described(shrunk: Shrunk, model: Decoder) -> nn.Module:
             tied=model.tied,
             norm_eps=model.norm_eps,
             rope_base=model.rope_base,
-            experts=_experts(model, shrunk),
+            experts=_experts(model, trial),
         ),
     )
 
 
-def _experts(model: Decoder, shrunk: Shrunk) -> ExpertSizes | None:
-    experts, sizes = model.experts, shrunk.program.sizes.sizings[1]
+def _experts(model: Decoder, trial: Trial) -> ExpertSizes | None:
+    experts, sizes = model.experts, trial.sizes
     if experts is None:
         return None
     return ExpertSizes(

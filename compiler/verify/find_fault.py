@@ -61,12 +61,12 @@ def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:
 
 
 def _plan_differs(emitted: str, own: str) -> str:
-    """The first setting that is another; the hash of the other files is none."""
+    """The first setting that is another."""
     try:
         mine = json.loads(own)
     except ValueError as fault:
         return f"it cannot be read, {fault}"
-    return _differs_at("", json.loads(emitted) | {"hash": ""}, mine | {"hash": ""} if isinstance(mine, dict) else mine)
+    return _differs_at("", json.loads(emitted), mine)
 
 
 def _differs_at(path: str, true: object, mine: object) -> str:
@@ -181,10 +181,16 @@ def locate(good: Path, bad: Path, edits: Sequence[Edit], run: Callable[[Path], N
     way = "backward" if event.back else "forward"
     value = _argument_name(event, argument)
     place = f"{event.file}:{event.line}"
-    return [
-        f"value `{value}` is wrong on rank {rank} where region `{event.region.__name__}` reads it, {way}, at {place}",
-        *changed,
-    ]
+    found = (
+        f"value `{value}` is wrong on rank {rank} where region `{event.region.__name__}` reads it, {way}, at {place}"
+    )
+    return [*changed, found] if _in_one_place(edits) else [found, *changed]
+
+
+def _in_one_place(edits: Sequence[Edit]) -> bool:
+    """Were only neighbouring lines of one file changed, so that nothing else can be the cause?"""
+    lines = [line for edit in edits for line, _, _ in edit.changes]
+    return len(edits) == 1 and max(lines) - min(lines) < len(lines)
 
 
 def _record(folder: Path, run: Callable[[Path], None]) -> dict[int, list[_Event]]:

@@ -1,0 +1,60 @@
+"""Trains the unsharded model as the rank programs are trained, under plain autograd."""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moec.compiler.reference.decoder import Decoder
+from moec.compiler.reference.precise import precise
+from moec.compiler.reference.train import Hyper, train
+from moec.compiler.verify.decisions import Decision, deciding
+from moec.compiler.verify.reference_model import reference_model
+from moec.compiler.verify.run_ranks import STEPS, Setting
+from moec.compiler.verify.shrink import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What all ranks together must come to, as Outcome has it of one."""
+
+    losses: list[float]
+    gradients: list[dict[str, Tensor]]
+    weights: dict[str, Tensor]
+    decisions: list[Decision]
+
+
+def expected(trial: Trial, setting: Setting) -> Expected:
+    """In float64, on the samples and from the initial values of the setting."""
+    model = reference_model(trial, setting.values)
+    job = setting.job
+    size = job.batch // job.accumulate
+
+    def microbatch(step: int, i: int) -> dict[str, Tensor]:
+        first = step * job.batch + i * size
+        samples = [setting.source.sample(first + n) for n in range(size)]
+        return {given.name: _precise(torch.stack([sample[given.name] for sample in samples])) for given in job.inputs}
+
+    batches = [[_as_arguments(model, microbatch(step, i)) for i in range(job.accumulate)] for step in range(STEPS)]
+    training = job.training
+    hyper = Hyper(training.lr, training.beta1, training.beta2, training.eps, training.weight_decay, training.clip)
+    dims = {name: weight.dim() for name, weight in model.named_parameters()}
+    decisions: list[Decision] = []
+    with precise(), deciding(decisions):
+        trained = train(model, batches, hyper, lambda name: dims[name] > 1)
+    if isinstance(model, Decoder):  # it routes without moec's functions
+        decided = [routing for call in model.routing for routing in call.values()]
+        decisions = [Decision(routing.expert, routing.kept) for routing in decided]
+    losses = [step.loss for step in trained.steps]
+    return Expected(losses, [step.gradients for step in trained.steps], trained.weights, decisions)
+
+
+def _as_arguments(model: torch.nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """By the names of the forward's parameters, in the order of the plan's inputs."""
+    names = list(inspect.signature(model.forward).parameters)
+    return dict(zip(names, given.values(), strict=False))
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
