@@ -12,7 +12,7 @@ from math import prod
 from sympy import Expr
 
 from moec.compiler.placement import Axes, Move, Placement, moves_between
-from moec.compiler.program import Collective, Graph, Op, Value, Where, renamed
+from moec.compiler.program import Argument, Collective, Graph, Op, Ref, Value, Where
 from moec.compiler.rules import RULES, Rule, Seen
 from moec.compiler.sizes import Sizes
 from moec.dsl.diagnostics import Diagnostic, PlanError
@@ -154,17 +154,15 @@ class Placer:
         inputs = [self.values[name] for name in op.inputs]
         made = list(outputs or (self.graph.values[name] for name in op.outputs))
         types = _Types(self, inputs, rule, made)
-        sources = {}
-        for value, target in zip(inputs, types.targets(), strict=True):
-            sources[value.name] = self.coerce(value.name, target, op.where)
-        self.items.append(
-            finish(replace(op, args=_renamed(op.args, sources), kwargs=_renamed_items(op.kwargs, sources)))
-        )
+        sources = [
+            self.coerce(value.name, target, op.where) for value, target in zip(inputs, types.targets(), strict=True)
+        ]
+        self.items.append(finish(_reading(op, sources)))
         names = _logical_names(rule, inputs)
-        for value, factors in zip(inputs, rule.inputs, strict=True):
-            self._name_dims(sources[value.name], tuple(names.get(factor) if factor else None for factor in factors))
+        for source, factors in zip(sources, rule.inputs, strict=True):
+            self._name_dims(source, tuple(names.get(factor) if factor else None for factor in factors))
         differentiable = any(value.differentiable for value in inputs)
-        ragged = next((self.values[sources[value.name]] for value in inputs if value.ragged), None)
+        ragged = next((self.values[name] for name, value in zip(sources, inputs, strict=True) if value.ragged), None)
         typed = []
         for value, factors in zip(made, rule.outputs, strict=True):
             carries = differentiable and value.dtype.is_floating_point and op.target not in CONSTANT
@@ -564,9 +562,14 @@ def _work(inputs: Sequence[Value], outputs: Sequence[Value], rule: Rule) -> Expr
     return 0
 
 
-def _renamed(args: tuple[object, ...], names: Mapping[str, str]) -> tuple[object, ...]:
-    return tuple(renamed(argument, names) for argument in args)
+def _reading(op: Op, names: Sequence[str]) -> Op:
+    """The operator with its inputs, one by one, under these names: one value may be read under two types."""
+    left = iter(names)
 
+    def put(argument: Argument) -> Argument:
+        if isinstance(argument, Ref):
+            return Ref(next(left))
+        return tuple(put(item) for item in argument) if isinstance(argument, tuple) else argument
 
-def _renamed_items(kwargs: tuple[tuple[str, object], ...], names: Mapping[str, str]) -> tuple[tuple[str, object], ...]:
-    return tuple((key, renamed(value, names)) for key, value in kwargs)
+    args = tuple(put(argument) for argument in op.args)
+    return replace(op, args=args, kwargs=tuple((key, put(value)) for key, value in op.kwargs))

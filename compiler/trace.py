@@ -7,9 +7,13 @@ formulas (sizes.py).
 """
 
 import hashlib
+import re
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from sympy import Expr
@@ -26,6 +30,8 @@ from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
 from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
+
+_TORCH = str(Path(torch.__file__).parent)
 
 LAYER = "moec.layer"
 """The target of a call of a module-list element in the graph of the whole model."""
@@ -145,7 +151,7 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
             stack.enter_context(_forward_as(element, recorder(path, element, element.forward)))
         try:
             module(*inputs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _untraceable(error) from error
     return calls
 
@@ -210,7 +216,7 @@ def _name_kinds(module: nn.Module, calls: Sequence[_Call]) -> dict[str, str]:
                 for m in module.get_submodule(path).modules()
                 if others and type(m).__name__ not in others[0]
             ]
-            name = base if len(firsts) == 1 else f"{_snake(apart[0])}_{base}" if apart else base
+            name = _word(base if len(firsts) == 1 else f"{_snake(apart[0])}_{base}" if apart else base)
             taken = set(names.values())
             names[list_path, digest] = unique(name, taken)
     return {call.path: names[call.path.rpartition(".")[0], call.hash] for call in calls}
@@ -224,6 +230,11 @@ def _check_shared(module: nn.Module, shared: Mapping[str, str]) -> None:
                 raise plan_error(
                     "E408", f"`{name}` is the same weight as `{first}`, in another layer", "give each layer its own"
                 )
+
+
+def _word(name: str) -> str:
+    """The name itself if Python can say it, else what is left of it: it goes into programs."""
+    return name if name.isidentifier() and name.isascii() else f"kind_{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')}"
 
 
 def _singular(name: str) -> str:
@@ -296,11 +307,13 @@ class _stubs(AbstractContextManager[None]):
 
 def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ExportedProgram:
     try:
-        program = torch.export.export(module, args, dict(kwargs), strict=False)
-        if any(_mutates(node) for node in program.graph.nodes):
-            program = program.run_decompositions({})
+        with warnings.catch_warnings():  # of its own use of torch
+            warnings.simplefilter("ignore", FutureWarning)
+            program = torch.export.export(module, args, dict(kwargs), strict=False)
+            if any(_mutates(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
         return program
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _untraceable(error) from error
 
 
@@ -340,7 +353,7 @@ def _merge(exports: Sequence[ExportedProgram], sizes: Sizes, prefix: str, shared
         raise plan_error(
             "E404", "the small arguments change which operators run", "choose `small` arguments of the same structure"
         )
-    return _Merger(exports[0], sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
+    return _Merger(exports, sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
 
 
 def _is_noise(node: Node) -> bool:
@@ -351,13 +364,17 @@ def _is_noise(node: Node) -> bool:
 class _Merger:
     """Walks the nodes of all exports in step."""
 
-    export: ExportedProgram
+    exports: Sequence[ExportedProgram]
     sizes: Sizes
     prefix: str
     shared: Mapping[str, str]
     values: dict[str, Value] = field(default_factory=dict)
     renames: dict[str, str] = field(default_factory=dict)  # getitem nodes and copies -> values
     outputs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of operators with several
+
+    @property
+    def export(self) -> ExportedProgram:
+        return self.exports[0]
 
     def graph(self, pairs: Sequence[tuple[Node, ...]]) -> Graph:
         kinds = {spec.arg.name: spec for spec in self.export.graph_signature.input_specs}
@@ -373,6 +390,8 @@ class _Merger:
         for nodes in pairs:
             first = nodes[0]
             match first.op:
+                case "placeholder" if kinds[first.name].kind is InputKind.CONSTANT_TENSOR:
+                    ops.append(self._constant(nodes, kinds[first.name]))
                 case "placeholder":
                     self._placeholder(nodes, kinds[first.name], inputs, weights)
                 case "call_function":
@@ -418,9 +437,17 @@ class _Merger:
                 inputs.append(name)
                 self._add(nodes, name, "activation", name)
             case _:
-                raise plan_error(
-                    "E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer"
-                )
+                raise plan_error("E407", f"torch.export gives `{spec.kind}`, which moec cannot place")
+
+    def _constant(self, nodes: tuple[Node, ...], spec: InputSpec) -> Op:
+        """A number that the model made a tensor of; raises PlanError for more than one."""
+        held = [export.constants[str(spec.target)] for export in self.exports]
+        if any(not isinstance(x, Tensor) or x.dim() for x in held):
+            raise plan_error("E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer")
+        self._add(nodes, nodes[0].name, "activation", "")
+        number = self._argument(tuple(x.item() for x in held if isinstance(x, Tensor)), "number")
+        kwargs = (("dtype", self.values[nodes[0].name].dtype),)
+        return Op("aten.scalar_tensor", (number,), kwargs, (nodes[0].name,))
 
     def _is_trained(self, spec: InputSpec) -> bool:
         """Is it a parameter, and one that is not frozen?"""
@@ -460,6 +487,8 @@ class _Merger:
             outputs = (first.name,)
             self._add(nodes, first.name, "activation", "")
         target = LAYER if target == "moec_trace.layer" else target
+        if target in _LIKE:
+            target, args = _LIKE[target], (args[0], self.values[first.name].shape)
         return Op(target, args, kwargs, outputs, self._where(first))
 
     def _random(self, node: Node, target: str) -> PlanError:
@@ -498,7 +527,7 @@ class _Merger:
         return Where(path, at.file, at.line, at.code)
 
     def _frames(self, node: Node) -> tuple[Frame, ...]:
-        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if "/torch/" not in f.file)
+        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if not f.file.startswith(_TORCH))
 
     def _label(self, nodes: list[Node], ops: Sequence[Op], inputs: Sequence[str]) -> None:
         """Give values the names that the model's source has for them."""
@@ -541,6 +570,9 @@ class _Merger:
             self.values[name] = replace(self.values[name], hint=hint)
 
 
+_LIKE = {"aten.view_as": "aten.view", "aten.reshape_as": "aten.reshape", "aten.expand_as": "aten.expand"}
+"""Operators that look at another tensor only for its shape."""
+
 RANDOM = frozenset(
     f"aten.{name}"
     for name in (
@@ -567,23 +599,20 @@ def _argument_names(node: Node) -> tuple[str, ...]:
     return tuple(argument.name for argument in schema.arguments) if schema is not None else ()
 
 
-def _untraceable(error: Exception) -> PlanError:
+def _untraceable(error: BaseException) -> PlanError:
     """What torch says about a model that it cannot run on the meta device or export, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else type(error).__name__
-    frames = [f for f in _frames_of_error(error) if "/torch/" not in f.file and "/moec/compiler/trace" not in f.file]
+    said = f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")
+    frames = _frames_of_error(error)
     place = f"{frames[-1].file}:{frames[-1].line}: {frames[-1].code}" if frames else ""
     help = (place, "sizes and branches must not depend on data") if place else ()
-    return PlanError(
-        (Diagnostic("E403", f"the model cannot be traced: {type(error).__name__}: {said[:200]}", (), help),)
-    )
+    return PlanError((Diagnostic("E403", f"the model cannot be traced: {said}", (), help),))
 
 
 def _frames_of_error(error: BaseException) -> list[Frame]:
+    """Where an error went through, outermost first, without torch and this file."""
     frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append(Frame(code.co_filename, trace.tb_lineno, code.co_name, code.co_name))
-        trace = trace.tb_next
+    for file, line, function, code in traceback.extract_tb(error.__traceback__):
+        if not file.startswith((_TORCH, __file__)):
+            frames.append(Frame(file, line or 0, function, code or function))
     return frames

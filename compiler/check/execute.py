@@ -274,7 +274,8 @@ class _Function:
         region = self.region
         if len(args) != region.takes:
             raise Wrong("values", f"`{region.name}` takes {region.takes} tensors, not {len(args)}", self._run.site())
-        return tuple([self._run.noted(term) for term in results_of(region, self._run._checked(args))])
+        made = results_of(region, self._run._checked(args), self._run.terms)
+        return tuple([self._run.noted(term) for term in made])
 
 
 class _Tape:

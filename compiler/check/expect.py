@@ -82,7 +82,7 @@ class _Walk:
             return
         (compute,) = [item for item in counter.forward if isinstance(item, Compute)]
         args = [self._input(name.rpartition("__")[0] or name, counter, name, i) for name in compute.inputs]
-        (count,) = results_of(sheet.regions["count", compute.name], tuple(args))
+        (count,) = results_of(sheet.regions["count", compute.name], tuple(args), self.terms)
         self.effects[stage.index].counts.append(Counted(count, sheet.same_count))
 
     # ---- Forward.
@@ -103,7 +103,7 @@ class _Walk:
             if isinstance(item, Compute):
                 args = tuple(values[name] for name in (*item.inputs, *item.weights))
                 done.arguments[item.name] = args
-                made = results_of(sheet.regions[unit.name, item.name], args)
+                made = results_of(sheet.regions[unit.name, item.name], args, self.terms)
                 values |= zip(item.outputs, made, strict=True)
             else:
                 values[item.output] = self._moved(item, values)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from moec.compiler.check.terms import Term
+from moec.compiler.check.terms import Term, Terms
 from moec.compiler.placement import Axes
 from moec.compiler.program import Argument, Compute, Group, Op, Unit
 from moec.compiler.rules import RULES, Seen
@@ -89,9 +89,8 @@ def _groups(op: Op) -> frozenset[Axes]:
     return frozenset(of((op.args, tuple(value for _, value in op.kwargs))))
 
 
-def results_of(region: Region, args: tuple[Term, ...]) -> tuple[Term, ...]:
+def results_of(region: Region, args: tuple[Term, ...], terms: Terms) -> tuple[Term, ...]:
     """What a region makes of its arguments."""
-    terms = args[0].terms
     what = region.name, region.stage
     return tuple(terms.make("run", (*what, place), args, grad=grad) for place, grad in enumerate(region.results))
 

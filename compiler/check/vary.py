@@ -7,10 +7,17 @@ the gradients of it are parts of one sum, even if they should be alike.
 
 From this alone it follows over what the gradient of a weight must be summed: along what its contributions differ
 between ranks that have the same weight.
+
+The gradient of what differs may differ too where nothing that it is made of does: ranks that have the mean over all
+rows have the same gradient of it, and each of its own rows has a part of it, even if these parts are alike; but of a
+summand each has the whole. Without types these cannot be told apart: along such axes a gradient differs perhaps, and
+nothing is said.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 from moec.compiler.check.execute import Counted, Effects
 from moec.compiler.check.faults import Fault
@@ -20,6 +27,31 @@ from moec.compiler.placement import Axes
 
 Varied = frozenset[str]
 NOTHING: Varied = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """Along which axes a value is not the same on all ranks: surely, and perhaps (these too)."""
+
+    surely: Varied = NOTHING
+    perhaps: Varied = NOTHING
+
+    def __or__(self, other: "Differs") -> "Differs":
+        return Differs(self.surely | other.surely, self.perhaps | other.perhaps)
+
+    def __sub__(self, other: "Differs") -> "Differs":
+        """Along what this differs and the other does not."""
+        return Differs(self.surely - other.perhaps, self.perhaps - other.surely)
+
+    @staticmethod
+    def along(axes: Varied) -> "Differs":
+        return Differs(axes, axes)
+
+    @staticmethod
+    def any(found: "Iterable[Differs]") -> "Differs":
+        return reduce(or_, found, Differs())
+
+
 SAME = ("all_reduce", "all_reduce_max", "all_gather", "gather_counts", "gather_rows")
 """After these all members have the same."""
 
@@ -35,11 +67,11 @@ class Variance:
     weights: Mapping[str, Varied]
     regions: Mapping[tuple[str, int], Region]  # by name and stage
     seed: Varied  # along which every rank counts a loss of its own
-    _known: dict[int, Varied] = field(default_factory=dict)
+    _known: dict[int, Differs] = field(default_factory=dict)
     _of_data: set[int] = field(default_factory=set)  # terms that are more than a number that all ranks know
     faults: list[Fault] = field(default_factory=list)
 
-    def of(self, term: Term) -> Varied:
+    def of(self, term: Term) -> Differs:
         for part in below(term, self._known):
             self._known[part.number] = self._find(part)
             of_data = part.kind in ("weight", "input", "seed") or any(
@@ -49,45 +81,49 @@ class Variance:
                 self._of_data.add(part.number)
         return self._known[term.number]
 
-    def _find(self, term: Term) -> Varied:
-        parts = frozenset().union(*(self._known[part.number] for part in term.parts))
+    def _find(self, term: Term) -> Differs:
+        parts = Differs.any(self._known[part.number] for part in term.parts)
         match term.kind:
             case "seed":
-                return self.seed
+                return Differs.along(self.seed)
             case "weight":
-                return frozenset().union(*(self.weights.get(str(name), NOTHING) for name in term.what))
+                return Differs.along(NOTHING.union(*(self.weights.get(str(name), NOTHING) for name in term.what)))
             case "input":
-                return frozenset(axis for axes in term.what[1] for axis in axes)  # pyright: ignore[reportGeneralTypeIssues]
-            case "run" | "gradient":
-                region = self.regions[term.what[0], term.what[1]]  # pyright: ignore[reportArgumentType]
-                found = self._made_of(*sources(region, term))
-                return found if term.kind == "run" else found | self._different_work(region, term)
+                return Differs.along(frozenset(axis for axes in term.what[1] for axis in axes))  # pyright: ignore[reportGeneralTypeIssues]
+            case "run":
+                return self._made_of(*sources(self._region(term), term))
+            case "gradient":
+                return self._made_of(*sources(self._region(term), term)) | self._by_work(self._region(term), term)
             case kind if kind in SAME:
                 return self._alike(term, parts)
             case kind if kind in DIFFERENT:
                 if kind == "reduce_scatter":
                     self._alike(term, parts)
-                return parts | self.groups[str(term.what[0])]
+                return parts | Differs.along(self.groups[str(term.what[0])])
             case _:
                 return parts
 
-    def _made_of(self, groups: Iterable[Axes], parts: Iterable[Term]) -> Varied:
+    def _region(self, term: Term) -> Region:
+        return self.regions[term.what[0], term.what[1]]  # pyright: ignore[reportArgumentType]
+
+    def _made_of(self, groups: Iterable[Axes], parts: Iterable[Term]) -> Differs:
         own = frozenset(axis for axes in groups for axis in axes)
-        return own.union(*(self._known[part.number] for part in parts))
+        return Differs.along(own) | Differs.any(self._known[part.number] for part in parts)
 
-    def _different_work(self, region: Region, gradient: Term) -> Varied:
-        """Along what the results of an argument differ, and it does not."""
+    def _by_work(self, region: Region, gradient: Term) -> Differs:
+        """Along what the results of an argument differ, and it does not; perhaps along what it does."""
         argument, results = worked_on(region, gradient)
-        return NOTHING.union(*(self._made_of(*result) for result in results)) - self._known[argument.number]
+        itself = self._known[argument.number]
+        return Differs.any(self._made_of(*result) for result in results) - itself | Differs(perhaps=itself.perhaps)
 
-    def _alike(self, term: Term, varied: Varied) -> Varied:
+    def _alike(self, term: Term, varied: Differs) -> Differs:
         over = self.groups[str(term.what[0])]
-        useless = over - varied
+        useless = over - varied.perhaps
         if useless and term.kind != "all_reduce_max" and any(part.number in self._of_data for part in term.parts):
             names = " and ".join(sorted(useless))
             message = f"{term.kind} over {term.what[0]} of what is the same on all ranks of {names}"
             self.faults.append(Fault("gradients", message, term.site))
-        return varied - over
+        return varied - Differs.along(over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +142,16 @@ def check_gradients(
 
     `nowhere` is where a sum that is missing would be.
     """
-    over: dict[str, Varied] = {}
+    over: dict[str, Differs] = {}
     for names, terms in effects.gradients.items():
-        varied = frozenset().union(*(variance.of(term) for term in terms))
+        varied = Differs.any(variance.of(term) for term in terms)
         for name in names:
-            over[name] = over.get(name, NOTHING) | varied
+            over[name] = over.get(name, Differs()) | varied
     for name, weight in stated.items():
-        wanted = over.get(name, NOTHING) - weight.split - stages
+        wanted = over.get(name, Differs())
         summed = variance.groups.get(weight.reduce, NOTHING) - stages
-        missing, much = wanted - summed, summed - wanted
+        missing = wanted.surely - weight.split - stages - summed
+        much = summed - (wanted.perhaps - weight.split)
         if missing:
             names = " and ".join(sorted(missing))
             yield Fault(
@@ -138,7 +175,7 @@ def check_losses(variance: Variance, losses: Sequence[Counted], axes: Varied, wh
     for each in losses:
         varied = variance.of(each.term)
         alone = variance.groups.get(each.same, NOTHING) if each.same else NOTHING
-        for axis in sorted(axes - varied - alone):
+        for axis in sorted(axes - varied.perhaps - alone):
             yield Fault("gradients", f"{what} is the same along {axis}, and every rank of it counts it", each.site)
-        for axis in sorted(varied & alone):
+        for axis in sorted(varied.surely & alone):
             yield Fault("gradients", f"{what} differs along {axis}, and only the first rank of it counts it", each.site)

@@ -313,7 +313,7 @@ _METHODS = frozenset(
 
 _FUNCTIONAL = frozenset(
     (
-        "rms_norm silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh glu max_pool1d "
+        "pad rms_norm silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh glu max_pool1d "
         "max_pool2d max_pool3d adaptive_avg_pool2d adaptive_avg_pool3d"
     ).split()
 )

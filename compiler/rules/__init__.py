@@ -66,6 +66,8 @@ RULES: dict[str, RuleOf] = {
     "aten.squeeze.dim": shapes.squeeze,
     "aten.squeeze.dims": shapes.squeeze,
     "aten.expand": shapes.expand,
+    "aten.pad": shapes.pad,
+    "aten.constant_pad_nd": shapes.pad,
     "aten.flip": shapes.whole_dims(1, "dims", linear=True),
     "aten.roll": shapes.whole_dims(2, "dims", linear=True),
     "aten.cumsum": shapes.whole_dims(1, "dim", linear=True),

@@ -76,7 +76,7 @@ def convolution(seen: Seen) -> Rule:
 
 def attention(seen: Seen) -> Rule:
     """Heads and sequences are independent; a mask is whole."""
-    text = "b h _ _, b h _ _, b h _ _ -> b h _ _"
+    text = "... _ _, ... _ _, ... _ _ -> ... _ _"
     rule = read_rule(text, "2", Seen(seen.op, seen.inputs[:3], seen.outputs, seen.sizes))
     masks = tuple((None,) * len(value.shape) for value in seen.inputs[3:])
     return Rule((*rule.inputs, *masks), rule.outputs, read_terms("2", 3))

@@ -133,6 +133,18 @@ def whole_dims(place: int, name: str, linear: bool = False, last: bool = False):
     return rule
 
 
+def pad(seen: Seen) -> Rule:
+    """What is padded is whole; with zeros it is linear. Amounts are a pair a dim, the last dim first."""
+    amounts = seen.argument(1, "pad", ())
+    amounts = amounts if isinstance(amounts, tuple) else ()
+    rank = len(seen.inputs[0].shape)
+    padded = {rank - 1 - n // 2 for n, amount in enumerate(amounts) if amount != 0}
+    factors = tuple(None if dim in padded else factor for dim, factor in enumerate(_names(rank)))
+    value = seen.argument(3 if seen.op.target == "aten.pad" else 2, "value", 0)
+    zeros = seen.argument(2, "mode", "constant") == "constant" or seen.op.target != "aten.pad"
+    return Rule((factors,), (factors,), ((0,),) if zeros and value in (None, 0, 0.0) else ())
+
+
 def _grouped(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[Factors, Factors]:
     """Walk both shapes; where their products meet, a group of dims ends."""
     given: list[str | None] = [None] * len(left)

@@ -154,6 +154,41 @@ class Around(Plain):
         return F.cross_entropy(self.head(self.layers[0](x).mean(1)), label)
 
 
+class Mixed(Plain):
+    """One value is two operands, each split otherwise; attention without heads; padding; sizes of other tensors."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x = x + torch.einsum("brw,bsw->brs", x, x).softmax(-1) @ x
+            x = F.scaled_dot_product_attention(x, x, x) + x.flatten(0, 1).tanh().view_as(x)
+            x = x + F.pad(x, (0, 0, 1, 0))[:, :-1]
+        return self.head(x.mean(1))
+
+
+class Counted(Plain):
+    """The count is a number that the module makes a tensor of."""
+
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scores(self.stem(x))
+        return F.cross_entropy(scores, label, reduction="sum"), torch.tensor(label.numel())
+
+
+class Softened(nn.Module):
+    """The last layer mixes rows, and after it their mean is taken: the gradients of all rows are alike."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x = x + x.softmax(1)
+        return F.cross_entropy(self.head(x.mean(1)), label)
+
+
 class WithKeywords(nn.Module):
     """Layers get more than x, by keyword, and give two results."""
 

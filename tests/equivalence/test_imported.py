@@ -43,7 +43,7 @@ REFUSED = {
 
 SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
-    "Squeezed Padded Given HalfFrozen Vector Fans"
+    "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted"
 ).split()
 """Those whose layers have an inner dim, which is split."""
 
@@ -102,6 +102,10 @@ AWKWARD = {
 @pytest.mark.parametrize("mesh, shard, weights", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_meshes(mesh: str, shard: str, weights: str, module: str, tmp_path: Path) -> None:
     assert equal(tmp_path, module, mesh, shard, weights=weights)
+
+
+def test_rows_whose_gradients_are_alike(tmp_path: Path) -> None:
+    assert equal(tmp_path, "Softened", "y = 4   r = 2", "batch over y   rows over r")
 
 
 STAGES = ("pp = 2   dp = 2", "layers over pp   batch over dp")

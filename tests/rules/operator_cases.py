@@ -239,8 +239,8 @@ def _convolution(rank: int) -> MakeCase:
 
 
 def attention(draw: Draw) -> Case:
-    b, h, t, d = sizes(draw, 4)
-    q, k, v = (floats(b, h, t, d) for _ in range(3))
+    t, d, *outer = sizes(draw, number(draw, 2, 4))
+    q, k, v = (floats(*outer, t, d) for _ in range(3))
     mask = bools(t, t) | torch.eye(t, dtype=torch.bool) if flag(draw) else None
     return Case("aten.scaled_dot_product_attention", (q, k, v, mask, 0.0, mask is None and flag(draw)))
 
@@ -333,6 +333,17 @@ def at_dim(target: str, *before: object, more: int = 0) -> MakeCase:
     def make(draw: Draw) -> Case:
         shape = sizes(draw, number(draw, 1, 3))
         return Case(target, (floats(*shape), *before, dim_of(draw, len(shape) + more)))
+
+    return make
+
+
+def padded(target: str, *mode: str) -> MakeCase:
+    """Some of the last dims, with zeros or another number."""
+
+    def make(draw: Draw) -> Case:
+        shape = sizes(draw, number(draw, 1, 3))
+        amounts = [number(draw, 0, 2) for _ in range(2 * number(draw, 1, len(shape)))]
+        return Case(target, (floats(*shape), amounts, *mode, 1.5 if flag(draw) else 0.0))
 
     return make
 
@@ -537,6 +548,8 @@ CASES: dict[str, MakeCase] = {
     "aten.unsqueeze": at_dim("aten.unsqueeze", more=1),
     **{f"aten.squeeze{kind}": squeeze(f"aten.squeeze{kind}") for kind in ("", ".dim", ".dims")},
     "aten.expand": expand,
+    "aten.pad": padded("aten.pad", "constant"),
+    "aten.constant_pad_nd": padded("aten.constant_pad_nd"),
     "aten.flip": lambda draw: Case("aten.flip", (floats(*sizes(draw, 2)), [dim_of(draw, 2)])),
     "aten.roll": lambda draw: Case("aten.roll", (floats(*sizes(draw, 2)), [1], [dim_of(draw, 2)])),
     "aten.cumsum": at_dim("aten.cumsum"),
