@@ -22,7 +22,8 @@ def bind(bindings: tuple[Binding, ...], report: Report) -> Names:
     for binding in bindings:
         name = binding.name
         if name.text.lower() in RESERVED:
-            report.error("E113", f"`{name.text}` cannot be bound", name.place.label("has a meaning of its own"))
+            label = name.place.label("has a meaning of its own")
+            report.error("E113", f"`{name.text}` cannot be bound", label, help=["choose another name"])
         elif places[name.text] is not binding.place:
             labels = name.place.label("bound again here"), places[name.text].note("first bound here")
             report.error(

@@ -62,4 +62,5 @@ def _check_title(block: Block, report: Report) -> None:
         help = did_you_mean(title.text, SCHEDULES, "schedules")
         report.error("E109", f"`{title.text}` is not a schedule", title.place.label("unknown schedule"), help=help)
     elif kind != "schedule" and not title.text.isidentifier():
-        report.error("E113", f"`{title.text}` cannot be a name", title.place.label("starts with a digit"))
+        help = ["let it start with a letter"]
+        report.error("E113", f"`{title.text}` cannot be a name", title.place.label("starts with a digit"), help=help)

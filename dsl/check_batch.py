@@ -1,8 +1,8 @@
 """Checks that a step's sequences divide into micro-batches, and each micro-batch over its ranks."""
 
-from moec.dsl.mesh import divisors
 from moec.dsl.plan import Plan
 from moec.dsl.report import Report
+from moec.dsl.tilings import divisors
 
 
 def check_batch(plan: Plan, report: Report) -> None:

@@ -1,12 +1,13 @@
 """Checks that every dim divides evenly over the axes it goes over."""
 
-from moec.dsl.mesh import divisors
+from math import prod
+
 from moec.dsl.plan import FOLLOWS, Imported, Plan
 from moec.dsl.report import Report
 from moec.dsl.suggest import listed
+from moec.dsl.tilings import say_divisors
 
 _COUNTED = {"heads": "heads", "kv_heads": "key-value heads", "experts": "experts", "choices": "experts"}
-_MOST_SIZES = 12
 
 
 def check_sizes(plan: Plan, report: Report) -> None:
@@ -43,9 +44,10 @@ def _report_uneven(plan: Plan, dim: str, size: int, atoms: tuple[str, ...], repo
     subject = f"`{dim}`, which follows `{FOLLOWS[dim]}`," if follows else f"`{dim}`"
     label = plan.dim_place(dim).label(f"{_said(dim, size)}, and {size} % {ranks} = {size % ranks}")
     notes = [plan.places[f"mesh.{axis}"].note(f"`{axis}` has size {plan.mesh.axis(axis).size}") for axis in axes]
-    what = "sizes" if len(axes) == 1 else f"products of {listed(axes)}"
+    whole = ranks == prod(plan.mesh.axis(axis).size for axis in axes)  # a follower may be left a part of an axis
+    what = "numbers of ranks" if not whole else "sizes" if len(axes) == 1 else f"products of {listed(axes)}"
     counted = f"{size} {_COUNTED[dim]}" if dim in _COUNTED else str(size)
-    help = [f"{what} that divide {counted}: {_near(size, ranks)}"]
+    help = [f"{what} that divide {counted}: {say_divisors(size, ranks)}"]
     report.error("E203", f"{subject} cannot be split evenly over {over}", label, *notes, help=help)
 
 
@@ -53,9 +55,3 @@ def _said(dim: str, size: int) -> str:
     if dim == "expert_ffn":
         return f"experts have `hidden = {size}`"
     return f"{size} {_COUNTED[dim]}" if dim in _COUNTED else f"`{dim}` is {size}"
-
-
-def _near(size: int, ranks: int) -> str:
-    """The sizes that divide, of many those closest to what was asked."""
-    parts = [part for part in divisors(size) if part > 1] or [1]
-    return ", ".join(str(part) for part in sorted(sorted(parts, key=lambda part: abs(part - ranks))[:_MOST_SIZES]))

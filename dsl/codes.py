@@ -25,6 +25,7 @@ CODES = {
     "E115": "a command line that moec does not know",
     "E116": "a number of processes that is not the plan's",
     "E117": "a proof that does not fit on this machine",
+    "E118": "a code that moec does not have",
     # The mesh, and what goes over it.
     "E201": "the mesh has too many ranks or axes",
     "E202": "an axis that the mesh does not have",
@@ -62,11 +63,13 @@ CODES = {
     "E412": "a dim of a weight cannot be split evenly",
     "E413": "the model draws random numbers",
     "E414": "a pattern does not fit any weight",
-    # Folders.
+    # Files and folders.
     "E501": "the output folder is no folder",
     "E502": "the output folder cannot be written",
     "E503": "the output folder holds something that moec did not write",
     "E504": "there is no output of moec to read",
+    "E505": "the file of a new plan is there already",
+    "E506": "a plan cannot be written",
     # Warnings.
     "W001": "a setting has no effect yet",
     "W002": "a setting has no effect in this plan",

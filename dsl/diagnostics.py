@@ -21,13 +21,14 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One fault, complete: the headline stands alone, the labels show where, the help can be typed."""
+    """One fault, complete: the headline stands alone, labels show where, notes say why, the help can be typed."""
 
     code: str
     headline: str
     labels: tuple[Label, ...] = ()
     help: tuple[str, ...] = ()
     severity: Severity = Severity.ERROR
+    notes: tuple[str, ...] = ()
 
 
 class PlanError(Exception):
@@ -65,6 +66,7 @@ def as_record(diagnostic: Diagnostic) -> dict[str, object]:
         "code": diagnostic.code,
         "severity": diagnostic.severity.value,
         "message": diagnostic.headline,
+        "notes": list(diagnostic.notes),
         "help": list(diagnostic.help),
     }
     label = next((label for label in diagnostic.labels if label.primary), None)
@@ -111,8 +113,9 @@ def _lines(diagnostic: Diagnostic, ink: _Ink) -> Iterator[str]:
             text, marks = _shown(source, list(on_line))
             yield ink("frame", f"{number:>{width}} |") + f" {text}".rstrip()
             yield from (f"{gutter} {drawn}" for drawn in _draw(marks, style, ink))
-    for remedy in diagnostic.help:
-        yield ink("frame", " " * width + " =") + f" {ink('bold', 'help')}: {_printable(remedy)}"
+    for kind, texts in (("note", diagnostic.notes), ("help", diagnostic.help)):
+        for text in texts:
+            yield ink("frame", " " * width + " =") + f" {ink('bold', kind)}: {_printable(text)}"
 
 
 def _by_source(labels: tuple[Label, ...]) -> list[tuple[Source, list[Label]]]:

@@ -72,7 +72,8 @@ def _name(word: Word, names: Names, report: Report) -> Quantity | None:
     if word.text in names.values:
         return names.values[word.text]
     if word.text.lower() in ("nan", "inf", "infinity"):
-        report.error("E104", f"`{word.text}` is not a number that a plan can hold", word.place.label("no number"))
+        headline = f"`{word.text}` is not a number that a plan can hold"
+        report.error("E104", headline, word.place.label("no number"), help=["write one in digits"])
         return None
     help = did_you_mean(word.text, names.values, "names that are bound") if nearest(word.text, names.values) else ()
     help = help or (f"bind it before it is used: `let {word.text} = 1`",)
@@ -95,10 +96,12 @@ def _combine(left: Quantity, sign: str, right: Quantity, operand: Expression, re
     """One step of arithmetic; `operand` is where the right side was written."""
     result = _apply(left, sign, right)
     if isinstance(result, str):
-        report.error("E105", f"`{sign}` has no result here", operand.place.label(result))
+        help = ["divide by another number"] if right.value == 0 else ["give both sides one unit"]
+        report.error("E105", f"`{sign}` has no result here", operand.place.label(result), help=help)
         return None
     if max(result.value.numerator.bit_length(), result.value.denominator.bit_length()) > MOST_BITS:
-        report.error("E105", "a result is too long to be kept exactly", operand.place.label(f"over {MOST_BITS} bits"))
+        label = operand.place.label(f"over {MOST_BITS} bits")
+        report.error("E105", "a result is too long to be kept exactly", label, help=["round what it is made of"])
         return None
     return result
 

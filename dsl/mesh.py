@@ -10,14 +10,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from moec.dsl.tilings import fold_sizes, say_tilings_apart, take_fastest
+
 
 class MeshFault(Exception):
-    """An axis that cannot be laid over the mesh: which one, why in words, and the sizes that would do."""
+    """An axis that cannot be laid over the mesh: which one, why, which tilings differ, and the sizes that would do."""
 
-    def __init__(self, axis: str, reason: str, sizes: tuple[int, ...] = ()):
+    def __init__(self, axis: str, reason: str, why: str = "", sizes: tuple[int, ...] = ()):
         super().__init__(f"axis `{axis}` {reason}")
         self.axis = axis
         self.reason = reason
+        self.why = why
         self.sizes = sizes
 
 
@@ -126,36 +129,6 @@ class Mesh:
                 yield from (atoms + rest for rest in self._readings(spelling[len(word) + 1 :]))
 
 
-def take_fastest(count: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """How many ranks of each axis the fastest `count` ranks of a block are, or None where the two tilings do not nest.
-
-    `sizes` are the sizes of the block's axes, slowest first: 8 of (4, 4) are (2, 4), and 8 of (6,) are None.
-    """
-    taken: list[int] = []
-    for size in reversed(sizes):
-        if count % size and size % count:
-            return None
-        taken.append(math.gcd(count, size))
-        count //= taken[-1]
-    return tuple(reversed(taken)) if count == 1 else None
-
-
-def fold_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes above 1 that a fold over axes of these sizes (slowest first) can have."""
-    found: set[int] = set()
-    inner = 1
-    for size in reversed(sizes):
-        found |= {inner * part for part in divisors(size)}
-        inner *= size
-    return tuple(sorted(found - {1}))
-
-
-def divisors(number: int) -> tuple[int, ...]:
-    """The whole numbers that divide a positive one, ascending."""
-    low = [part for part in range(1, math.isqrt(number) + 1) if number % part == 0]
-    return tuple(sorted({*low, *(number // part for part in low)}))
-
-
 def _refine(axes: tuple[Axis, ...]) -> tuple[Atom, ...]:
     atoms: list[Atom] = []
     for base in axes:
@@ -176,8 +149,12 @@ def _cuts(base: Axis, axes: tuple[Axis, ...]) -> list[int]:
             continue
         rival = next((other for other in cuts if other % cut and cut % other), None)
         if rival:
+            other = next(axis.name for axis in axes if axis.over and _taken(axis, axes).get(base.name) == rival)
             raise MeshFault(
-                fold.name, f"takes {cut} ranks of `{base.name}`, and another fold takes {rival}: they do not nest"
+                fold.name,
+                f"takes {cut} ranks of `{base.name}`, and `{other}` takes {rival}: they do not nest",
+                f"`{base.name}` is tiled twice: by `{other}` in blocks of {rival}, and by `{fold.name}` in blocks of "
+                f"{cut}; {max(cut, rival)} % {min(cut, rival)} = {max(cut, rival) % min(cut, rival)}",
             )
         cuts.append(cut)
     return sorted(cuts)
@@ -195,6 +172,7 @@ def _taken(fold: Axis, axes: tuple[Axis, ...]) -> dict[str, int]:
         raise MeshFault(
             fold.name,
             f"takes {fold.size} ranks of a block of {' * '.join(map(str, sizes))}: they do not nest",
+            say_tilings_apart(fold.name, fold.size, {axis.name: axis.size for axis in block}),
             fold_sizes(sizes),
         )
     return {axis.name: count for axis, count in zip(block, taken, strict=True)}

@@ -54,13 +54,15 @@ def read_pattern(naming: Naming, reading: Reading) -> Pattern:
     dims: list[str | None] = []
     if len(naming.dims.items) > MOST_DIMS:
         label = naming.dims.place.label(f"{len(naming.dims.items):,} dims")
-        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label)
+        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label, help=["leave some out"])
     for item in naming.dims.items[:MOST_DIMS]:
         if not isinstance(item, Word):
             help = ["name the dim, or write `_` for one without a name"]
             reading.report.error("E109", "the dims of a weight are names", item.place.label("not a name"), help=help)
         elif item.text != "_" and item.text in dims:
-            reading.report.error("E206", f"`{item.text}` is two dims of one weight", item.place.label("named again"))
+            help = ["write `_` for one of them"]
+            label = item.place.label("named again")
+            reading.report.error("E206", f"`{item.text}` is two dims of one weight", label, help=help)
         dims.append(item.text if isinstance(item, Word) and item.text != "_" else None)
     if not naming.pattern.value:
         help = ['name weights as the module does, such as "layers.*.weight"']
@@ -145,7 +147,8 @@ def _argument(setting: Setting, reading: Reading) -> Argument | None:
             if quantity is None:
                 return None
             if quantity.unit != PLAIN:
-                reading.report.error("E109", "an argument is a plain number", value.place.label("has a unit"))
+                label = value.place.label("has a unit")
+                reading.report.error("E109", "an argument is a plain number", label, help=["leave the unit out"])
             return float(quantity.value) if quantity.real else int(quantity.value)
         case _:
             help = ["write a number, `true`, `false` or a string"]

@@ -67,7 +67,7 @@ def _tensor(setting: Setting, reading: Reading) -> Tensor | None:
         reading.report.error("E306", f"the input `{name.text}` is no integer", label, help=["take the range out"])
     if len(value.dims.items) > MOST_DIMS:
         label = value.dims.place.label(f"{len(value.dims.items):,} dims")
-        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label)
+        reading.report.error("E110", f"a tensor has at most {MOST_DIMS} dims", label, help=["leave some out"])
         return None
     _check_batch(name.text, value, reading.report)
     return value

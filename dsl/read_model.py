@@ -5,6 +5,10 @@ from moec.dsl.reading import Reading
 from moec.dsl.settings import Settings
 from moec.dsl.suggest import did_you_mean
 from moec.dsl.syntax import Block, Setting
+from moec.dsl.tilings import divisors, say_divisors
+
+_MOST_SIZES = 12
+"""That are listed where one does not divide, those closest to what was asked."""
 
 
 def read_model(block: Block, reading: Reading) -> Decoder | None:
@@ -57,7 +61,8 @@ def _experts_block(block: Block, reading: Reading) -> Block | None:
 def _read_experts(block: Block, reading: Reading) -> Experts | None:
     title = block.title or (block.python.target if block.python else None)
     if title:
-        reading.report.error("E112", "`experts` takes no name", title.place.label("take it out"))
+        help = ["write `experts { ... }`"]
+        reading.report.error("E112", "`experts` takes no name", title.place.label("take it out"), help=help)
     reading.only(block, (Setting,), "count = 64")
     settings = reading.settings(block, "model.experts")
     if settings is None:
@@ -83,14 +88,18 @@ def _head_dim(settings: Settings, reading: Reading) -> int | None:
     place = reading.places["model.heads"]
     if heads % kv_heads:
         label = reading.places["model.kv_heads"].label(f"{heads} % {kv_heads} = {heads % kv_heads}")
-        help = [f"numbers of key-value heads that divide {heads}: {_divisors(heads)}"]
+        help = [f"numbers of key-value heads that divide {heads}: 1, {say_divisors(heads, kv_heads)}"]
         headline = f"{heads} heads cannot share {kv_heads} key-value heads evenly"
         reading.report.error("E301", headline, label, place.note(f"{heads} heads"), help=help)
     head_dim = settings.whole_if("model.head_dim")
     if head_dim is None and hidden % heads:
         label = place.label(f"{hidden} % {heads} = {hidden % heads}")
         note = reading.places["model.hidden"].note(f"`hidden` is {hidden}")
-        help = ["give the size of a head: `head_dim = 64`, or a number of heads that divides `hidden`"]
+        shared = settings.whole_if("model.kv_heads") or 1
+        fit = [part for part in divisors(hidden) if hidden // part % 2 == 0 and part % shared == 0]
+        near = sorted(sorted(fit, key=lambda part: abs(part - heads))[:_MOST_SIZES])
+        help = ["give the size of a head: `head_dim = 64`"]
+        help += [f"or take a number of heads that divides {hidden}: {', '.join(map(str, near))}"] if near else []
         reading.report.error("E302", f"{heads} heads do not divide `hidden`", label, note, help=help)
         return None
     given = reading.places.get("model.head_dim", place)
@@ -101,10 +110,6 @@ def _head_dim(settings: Settings, reading: Reading) -> int | None:
         reading.report.error("E302", headline, given.label(f"{head_dim} is odd"), help=help)
         return None
     return head_dim
-
-
-def _divisors(number: int) -> str:
-    return ", ".join(map(str, [part for part in range(1, min(number, 4096) + 1) if number % part == 0][:16]))
 
 
 def _check_experts(experts: Experts | None, settings: Settings, reading: Reading) -> None:

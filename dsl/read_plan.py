@@ -10,12 +10,15 @@ from moec.dsl.check_batch import check_batch
 from moec.dsl.check_conflicts import check_conflicts
 from moec.dsl.check_pipeline import check_pipeline
 from moec.dsl.check_sizes import check_sizes
+from moec.dsl.diagnostics import PlanError
+from moec.dsl.mesh import Axis
+from moec.dsl.nearest_mesh import with_nearest_meshes
 from moec.dsl.overrides import apply_overrides
 from moec.dsl.parse import parse_plan
 from moec.dsl.plan import Decoder, Imported, Plan
 from moec.dsl.read_import import read_import
 from moec.dsl.read_machine import read_hardware, read_requirements
-from moec.dsl.read_mesh import read_mesh
+from moec.dsl.read_mesh import read_axes, read_mesh
 from moec.dsl.read_model import read_model
 from moec.dsl.read_shard import check_names, read_shard
 from moec.dsl.read_training import read_communicate, read_schedule, read_train
@@ -41,7 +44,30 @@ def read_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
     each block says, and how the blocks fit together.
     """
     document = apply_overrides(parse_plan(read_source(path)), overrides)
-    plan = _read_blocks(document, tuple(overrides))
+    try:
+        return _plan_of(document, tuple(overrides))
+    except PlanError as fault:
+        length = len(document.source.text)
+        raise with_nearest_meshes(fault, _axes_of(document), length, lambda sets: _is_plan(document, sets)) from None
+
+
+def _is_plan(document: Document, overrides: Sequence[str]) -> bool:
+    try:
+        return bool(_plan_of(apply_overrides(document, overrides), ()))
+    except PlanError:
+        return False
+
+
+def _axes_of(document: Document) -> tuple[Axis, ...]:
+    """The axes that a plan asks for, none if they are no axes."""
+    report = Report()
+    reading = Reading(bind(document.bindings, report), report)
+    block = next((block for block in document.blocks if block.kind.text == "mesh"), None)
+    return (read_axes(block, reading) if block else None) or ()
+
+
+def _plan_of(document: Document, overrides: tuple[str, ...]) -> Plan:
+    plan = _read_blocks(document, overrides)
     report = Report()
     for check in CHECKS:
         check(plan, report)

@@ -45,7 +45,8 @@ class Reading:
         if word.text.isidentifier() and not keyword.iskeyword(word.text) and not word.text.startswith("_"):
             return True
         why = "a word of Python" if keyword.iskeyword(word.text) else "starts with an underscore"
-        self.report.error("E113", f"`{word.text}` cannot be the name of {what}", word.place.label(why))
+        headline = f"`{word.text}` cannot be the name of {what}"
+        self.report.error("E113", headline, word.place.label(why), help=["choose another name"])
         return False
 
 

@@ -1,6 +1,7 @@
 """Collects the diagnostics of a phase, so that all of them are told together."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from moec.dsl.diagnostics import Diagnostic, PlanError, Severity
 from moec.dsl.source import COMMAND_LINE, Label
@@ -21,8 +22,10 @@ class Report:
         """How many there are so far."""
         return len(self._errors)
 
-    def error(self, code: str, headline: str, *labels: Label, help: Iterable[str] = ()) -> None:
-        self._errors.append(Diagnostic(code, headline, labels, tuple(help)))
+    def error(
+        self, code: str, headline: str, *labels: Label, help: Iterable[str] = (), notes: Iterable[str] = ()
+    ) -> None:
+        self._errors.append(Diagnostic(code, headline, labels, tuple(help), notes=tuple(notes)))
 
     def warn(self, code: str, headline: str, *labels: Label, help: Iterable[str] = ()) -> None:
         self._warnings.append(Diagnostic(code, headline, labels, tuple(help), Severity.WARNING))
@@ -41,9 +44,8 @@ class Report:
         told = sorted(self._errors, key=_position)[:MOST]
         hidden = len(self._errors) - len(told)
         if hidden:
-            last = told[-1]
             more = f"{hidden} more {'fault is' if hidden == 1 else 'faults are'} not shown"
-            told[-1] = Diagnostic(last.code, last.headline, last.labels, (*last.help, more))
+            told[-1] = replace(told[-1], help=(*told[-1].help, more))
         raise PlanError(told)
 
 

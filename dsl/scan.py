@@ -16,7 +16,7 @@ _PIECE = re.compile(
       | (?P<string>"(?:[^"\\\n]|\\.)*")
       | (?P<quote>")
       | (?P<bracket>[()\[\]{}])
-      | (?P<foreign>\w*[^\x00-\x7f]\w*)""",
+      | (?P<word>[\w\x80-\U0010ffff]+)""",
     re.VERBOSE,
 )
 _LOOKS_LIKE = dict(zip("аеорсухіјѕԁһԛԝαοινκτ−–—×∕“”„＝", 'aeopcyxijsdhqwaoivkt---*/"""=', strict=True)) | {
@@ -33,14 +33,16 @@ def scan(source: Source, report: Report) -> None:
         place = Place(source, Span(piece.start(), piece.end()))
         match piece.lastgroup:
             case "quote":
-                report.error("E102", "a quote is not closed on its line", place.label("opened here"))
-            case "foreign":
+                help = ['write the missing `"`']
+                report.error("E102", "a quote is not closed on its line", place.label("opened here"), help=help)
+            case "word" if not place.text.isascii():
                 _report_foreign(place, report)
             case "bracket" if place.text in _OPENS:
                 open_brackets.append(place)
                 if len(open_brackets) > MOST_NESTING:
                     text = f"{MOST_NESTING} brackets are open already"
-                    report.error("E005", "brackets are nested too deeply", place.label(text))
+                    help = ["bind what the inner ones hold with `let`"]
+                    report.error("E005", "brackets are nested too deeply", place.label(text), help=help)
                     return
             case "bracket" if not _close(place, open_brackets, report):
                 return
@@ -55,11 +57,13 @@ def _close(place: Place, open_brackets: list[Place], report: Report) -> bool:
         open_brackets.pop()
         return True
     if not open_brackets:
-        report.error("E102", f"`{place.text}` closes nothing", place.label("no bracket is open here"))
+        help = [f"take it out, or write the missing `{_CLOSES[place.text]}`"]
+        report.error("E102", f"`{place.text}` closes nothing", place.label("no bracket is open here"), help=help)
         return False
     opening = open_brackets[-1]
     headline = f"`{place.text}` cannot close `{opening.text}`"
-    report.error("E102", headline, place.label(f"`{_OPENS[opening.text]}` is expected"), opening.note("opened here"))
+    labels = place.label(f"`{_OPENS[opening.text]}` is expected"), opening.note("opened here")
+    report.error("E102", headline, *labels, help=[f"write the missing `{_OPENS[opening.text]}`"])
     return False
 
 

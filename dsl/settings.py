@@ -137,7 +137,7 @@ def whole(value: Value, kind: Whole, name: str, names: Names, report: Report) ->
 def _number(value: Value, kind: Whole | Real, name: str, names: Names, report: Report) -> Setting | Failed:
     unit = kind.unit if isinstance(kind, Real) else PLAIN
     if not isinstance(value, Number | Word | Negative | Chain):
-        report.error("E109", f"`{name}` is {EXAMPLES[unit]}", value.place.label("not a number"))
+        report.error("E109", f"`{name}` is {EXAMPLES[unit]}", value.place.label("not a number"), help=_spelt(unit))
         return Failed()
     quantity = evaluate(value, names, report)
     if quantity is None:
@@ -159,7 +159,9 @@ def _in_whole(quantity: Quantity, kind: Whole, name: str, place: Place, report: 
         return Failed()
     if not kind.least <= value <= kind.most:
         range = f"from {kind.least} to {kind.most:_}"
-        report.error("E110", f"`{name}` is a whole number {range}", place.label(f"{shown(value)} is outside"))
+        nearest = f"{kind.least}` or more" if value < kind.least else f"{kind.most:_}` or less"
+        label = place.label(f"{shown(value)} is outside")
+        report.error("E110", f"`{name}` is a whole number {range}", label, help=[f"write `{name} = {nearest}"])
         return Failed()
     return int(value)
 
@@ -173,7 +175,7 @@ def _in_real(quantity: Quantity, kind: Real, name: str, place: Place, report: Re
     least = f"above {shown(kind.least)}" if kind.open_least else f"at least {shown(kind.least)}"
     most = f"below {shown(kind.most)}" if kind.open_most else f"at most {shown(kind.most)}"
     wanted = f" {least}" if not low else f" {most}"
-    help = [f"write `{name} = none` for no limit"] if kind.none else []
+    help = [f"write a number{wanted}", *([f"write `{name} = none` for no limit"] if kind.none else [])]
     report.error("E110", f"`{name}` is{wanted}", place.label(f"{shown(value)} is not"), help=help)
     return Failed()
 
@@ -190,7 +192,14 @@ def shown(value: Fraction) -> str:
 
 def _report_unit(place: Place, quantity: Quantity, unit: tuple[int, int, int, int], name: str, report: Report) -> None:
     said = "a number without a unit" if quantity.unit == PLAIN else f"a number of {unit_name(quantity.unit)}"
-    report.error("E109", f"`{name}` is {EXAMPLES[unit]}", place.label(said))
+    help = ["leave the unit out"] if unit == PLAIN else _spelt(unit)
+    report.error("E109", f"`{name}` is {EXAMPLES[unit]}", place.label(said), help=help)
+
+
+def _spelt(unit: tuple[int, int, int, int]) -> list[str]:
+    """How a number with this unit is written."""
+    _, _, example = EXAMPLES[unit].partition(", ")
+    return [f"write a number and its unit, {example}" if example else "write a number"]
 
 
 def _wrong_word(value: Value, words: tuple[str, ...], name: str, report: Report) -> Failed:

@@ -1,6 +1,9 @@
-"""The syntax tree of a plan: one class for each form of the grammar, each with its place in the text."""
+"""The syntax tree of a plan: one class for each form of the grammar, each with its place in the text.
 
-from dataclasses import dataclass
+Two trees are equal if they say the same, wherever it stands.
+"""
+
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from moec.dsl.source import Place, Source
@@ -11,15 +14,20 @@ class Word:
     """A name."""
 
     text: str
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A literal with its unit, as written."""
 
-    text: str
-    place: Place
+    text: str = field(compare=False)
+    place: Place = field(compare=False, repr=False)
+    spelling: str = field(init=False, repr=False)
+    """The same without spaces: `64 GiB` is `64GiB`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spelling", "".join(self.text.split()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Negative:
 
     sign: str
     operand: "Expression"
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Chain:
 
     first: "Expression"
     rest: "tuple[tuple[str, Expression], ...]"
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 Expression: TypeAlias = Word | Number | Negative | Chain
@@ -48,7 +56,7 @@ class Text:
     """A string, without its quotes."""
 
     value: str
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Python:
     """`python "module:name"`."""
 
     target: Text
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Fold:
 
     size: Expression
     over: tuple[Word, ...]
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Dims:
     """`[dim, dim]`."""
 
     items: tuple[Expression, ...]
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ class Tensor:
     kind: Word
     dims: Dims
     below: Expression | None
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 Value: TypeAlias = Expression | Text | Python | Fold | Tensor
@@ -95,7 +103,7 @@ class Setting:
 
     name: Word
     value: Value
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ class Bound:
     name: Word
     relation: str
     value: Expression
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class Line:
 
     dims: tuple[Word, ...]
     axes: tuple[Word, ...]
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Naming:
 
     pattern: Text
     dims: Dims
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,7 @@ class Block:
     title: Word | None
     python: Python | None
     items: "tuple[Item, ...]"
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 Item: TypeAlias = Setting | Bound | Line | Naming | Block
@@ -146,13 +154,13 @@ class Binding:
 
     name: Word
     value: Expression
-    place: Place
+    place: Place = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A whole plan as written."""
 
-    source: Source
+    source: Source = field(compare=False)
     bindings: tuple[Binding, ...]
     blocks: tuple[Block, ...]

@@ -12,7 +12,11 @@ MOST_BYTES = 64 * 1024
 
 def read_source(path: str) -> Source:
     """The text of a plan, line ends as `\\n` and without a byte-order mark; raises PlanError."""
-    data = _read_bytes(path)
+    return source_of(path, read_bytes(path))
+
+
+def source_of(path: str, data: bytes) -> Source:
+    """The same of what was read already; `path` is what messages call it."""
     if len(data) > MOST_BYTES:
         raise plan_error(
             "E002", f"`{path}` is longer than a plan can be", f"a plan has at most {MOST_BYTES // 1024} KiB"
@@ -26,13 +30,13 @@ def read_source(path: str) -> Source:
     return Source(path, text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _read_bytes(path: str) -> bytes:
-    """At most one byte more than a plan can have."""
+def read_bytes(path: str) -> bytes:
+    """What a file holds, at most one byte more than a plan can have; raises PlanError."""
     try:
         if stat.S_ISDIR(os.stat(path).st_mode):
             raise plan_error("E001", f"`{path}` is a folder, not a plan", *_plans_in(path))
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise plan_error("E001", f"`{path}` is not a file")
+            raise plan_error("E001", f"`{path}` is not a file", "a plan is a text file, such as my.plan")
         with open(path, "rb") as file:
             return file.read(MOST_BYTES + 1)
     except FileNotFoundError:
@@ -41,7 +45,7 @@ def _read_bytes(path: str) -> bytes:
         raise plan_error("E001", f"`{path}` may not be read", f"allow it: chmod u+r {path}") from None
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-        raise plan_error("E001", f"`{path}` cannot be read: {reason}") from None
+        raise plan_error("E001", f"`{path}` cannot be read: {reason}", "name a file, such as my.plan") from None
 
 
 def _plans_in(folder: str) -> tuple[str, ...]:

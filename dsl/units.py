@@ -79,7 +79,8 @@ def read_literal(text: str) -> Quantity | Misspelt:
         or len(match["exponent"] or "") > 5
         or abs(int(match["exponent"] or 0)) > MOST_EXPONENT
     ):
-        return Misspelt(f"beyond 1e{MOST_EXPONENT} or 1e-{MOST_EXPONENT}, or longer than {MOST_EXPONENT} digits")
+        reason = f"beyond 1e{MOST_EXPONENT} or 1e-{MOST_EXPONENT}, or longer than {MOST_EXPONENT} digits"
+        return Misspelt(reason, ("write one that is within these",))
     unit = match["unit"]
     if unit and unit not in UNITS:
         return Misspelt(f"`{unit}` is not a unit", unit=unit)

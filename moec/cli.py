@@ -1,4 +1,4 @@
-"""The `moec` command: reads a plan, and compiles, checks, shows, verifies or runs it.
+"""The `moec` command: reads a plan, and compiles, checks, shows, verifies, runs or formats it.
 
 Exit status: 0; 1 if a valid plan fails a proof; 2 if the plan or the command line is at fault. The compiler, and torch
 with it, is imported once the plan has been read without faults, so that a faulty one is answered at once.
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 
 from moec.dsl import Diagnostic, Plan, PlanError, read_plan, render
 from moec.dsl.diagnostics import as_record, plan_error
+from moec.dsl.explain import explain, list_codes
 from moec.dsl.show_mesh import say_mesh, say_tilings, show_mesh
 from moec.options import parse_options
+from moec.plan_files import format_files, write_starter
 
 if TYPE_CHECKING:
     from moec.compiler.check import Report
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[options.command](options, time.perf_counter())
     except PlanError as fault:
         _tell(fault.diagnostics)
+        _say_where_to_read_on(fault.diagnostics)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -197,12 +200,33 @@ def run_command(options: argparse.Namespace, _: float) -> int:
     return 1 if ended.returncode else 0
 
 
+def new_command(options: argparse.Namespace, _: float) -> int:
+    """`moec new`: write a plan to start from."""
+    path = write_starter(options.name, options.output)
+    print(f"{path} is a small mixture of experts on 8 ranks", f"prove it: moec verify {path}", sep="\n")
+    return 0
+
+
+def fmt_command(options: argparse.Namespace, _: float) -> int:
+    """`moec fmt`: write plans in their canonical form, or say which are not."""
+    return format_files(options.plans, options.check)
+
+
+def explain_command(options: argparse.Namespace, _: float) -> int:
+    """`moec explain`: the page of a code, or all codes."""
+    print(list_codes() if options.code is None else explain(options.code), end="")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, float], int]] = {
     "compile": compile_command,
     "check": check_command,
     "show": show_command,
     "verify": verify_command,
     "run": run_command,
+    "new": new_command,
+    "fmt": fmt_command,
+    "explain": explain_command,
 }
 
 
@@ -216,6 +240,12 @@ def _tell(diagnostics: Iterable[Diagnostic]) -> None:
     text = render(diagnostics, color=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
     if text:
         print(text, file=sys.stderr)
+
+
+def _say_where_to_read_on(diagnostics: Sequence[Diagnostic]) -> None:
+    """To a person only: what reads our output otherwise gets the diagnostics and nothing else."""
+    if sys.stderr.isatty():
+        print(f"more about {diagnostics[0].code}: moec explain {diagnostics[0].code}", file=sys.stderr)
 
 
 def _folder(plan: Plan, options: argparse.Namespace) -> Path:

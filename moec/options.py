@@ -52,11 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(_command(commands, "show", "print a part of what a plan becomes"))
     _add_verify(_command(commands, "verify", "prove that the rank programs compute what the unsharded model does"))
     _add_run(_command(commands, "run", "compile a plan and start its ranks on this machine"))
+    _add_new(_plain_command(commands, "new", "write a plan to start from"))
+    _add_fmt(_plain_command(commands, "fmt", "write plans in their canonical form"))
+    _add_explain(_plain_command(commands, "explain", "say what the code of a diagnostic means"))
     return parser
 
 
+def _plain_command(commands: _Commands, name: str, help: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+
+
 def _command(commands: _Commands, name: str, help: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    """One that reads a plan."""
+    parser = _plain_command(commands, name, help)
     parser.add_argument("plan", metavar="PLAN", help="a .plan file")
     parser.add_argument(
         "--set",
@@ -104,3 +112,19 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [-h] [--set PATH=VALUE] [-o DIR] [--nproc N] PLAN [-- ARGUMENTS OF main.py]"
     _add_output(parser)
     parser.add_argument("--nproc", type=int, metavar="N", help="processes to start (as many as the plan has ranks)")
+
+
+def _add_new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="what the model is called (my_model)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (NAME.plan); nothing is overwritten")
+
+
+def _add_fmt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plans", metavar="PLAN", nargs="+", help="a .plan file, or - for standard input and output")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 and name the files that would change"
+    )
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("code", metavar="CODE", nargs="?", help="such as E203; all are listed without one")

@@ -3,8 +3,9 @@
 import pytest
 
 from moec.dsl import read_plan
-from moec.dsl.mesh import Axis, Mesh, MeshFault, divisors, fold_sizes, take_fastest
+from moec.dsl.mesh import Axis, Mesh, MeshFault
 from moec.dsl.show_mesh import say_mesh, show_mesh
+from moec.dsl.tilings import divisors, fold_sizes, take_fastest
 
 FOLDED = Mesh((Axis("dp", 4), Axis("tp", 4), Axis("ep", 8, ("dp", "tp"))))
 

@@ -9,7 +9,8 @@ from math import prod
 
 from hypothesis import strategies as st
 
-from moec.dsl.mesh import Axis, Mesh, MeshFault, fold_sizes
+from moec.dsl.mesh import Axis, Mesh, MeshFault
+from moec.dsl.tilings import fold_sizes
 
 WORLD = 48
 """The most ranks of a drawn mesh."""
