@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from moec.compiler.program import Call, Loop, Program, Stage, full_name
 from moec.compiler.unique import unique
@@ -47,20 +48,22 @@ def _cuts(program: Program, count: int) -> tuple[int, ...]:
     for cost in costs:
         prefix.append(prefix[-1] + cost + floor)
     starts = [0, *places[1:], len(calls)]  # a stage begins with an element, the first with the model
-    best: list[dict[int, tuple[float, float, tuple[int, ...]]]] = [{0: (0.0, 0.0, ())}]
-    for stage in range(count):
+    # Stages that take another element as long as they are below the mean stay within this; so do the best ones.
+    most = prefix[-1] / count + max(prefix[end] - prefix[begin] for begin, end in pairwise(starts)) * (1 + 1e-9)
+    best: dict[int, tuple[float, float, tuple[int, ...]]] = {0: (0.0, 0.0, ())}
+    for left in reversed(range(count)):  # stages after this one
         reached: dict[int, tuple[float, float, tuple[int, ...]]] = {}
-        for begin, (largest, squares, cuts) in best[-1].items():
-            for end in starts:
-                if end <= starts[begin] or (stage == count - 1) != (end == len(calls)):
+        for begin, (largest, squares, cuts) in best.items():
+            for end in range(begin + 1, len(starts)):
+                cost, rest = prefix[starts[end]] - prefix[starts[begin]], prefix[-1] - prefix[starts[end]]
+                if cost > most:
+                    break
+                if rest > left * most or (left == 0) != (end == len(starts) - 1):
                     continue
-                cost = prefix[end] - prefix[starts[begin]]
-                candidate = (max(largest, cost), squares + cost * cost, (*cuts, end))
-                known = reached.get(starts.index(end))
-                if known is None or candidate < known:
-                    reached[starts.index(end)] = candidate
-        best.append(reached)
-    (_, _, cuts) = min(best[-1].values())
+                candidate = (max(largest, cost), squares + cost * cost, (*cuts, starts[end]))
+                reached[end] = min(candidate, reached.get(end, candidate))
+        best = reached
+    ((_, _, cuts),) = best.values()
     return cuts[:-1]
 
 
