@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from moec import plan_files
 from moec.cli import main
+from moec.commands import plan_files
 from moec.dsl import read_plan
 from moec.dsl.codes import CODES
 

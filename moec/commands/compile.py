@@ -1,0 +1,125 @@
+"""`moec compile`, `moec check` and `moec run`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from moec.commands.steps import (
+    MOST_PROCESSES,
+    checked_record,
+    compiled,
+    emitted_and_checked,
+    output_folder,
+    read,
+    tell_own_faults,
+    write,
+)
+from moec.dsl import Plan, PlanError, read_plan
+from moec.dsl.diagnostics import as_record, plan_error
+from moec.dsl.show_mesh import say_mesh, say_tilings
+
+if TYPE_CHECKING:
+    from moec.compiler.program import Program
+
+
+def compile_command(options: argparse.Namespace, started: float) -> int:
+    """`moec compile`: write the rank programs."""
+    plan = read(options)
+    target = output_folder(plan, options)
+    program = compiled(plan)
+    files, report = emitted_and_checked(program, target)
+    if report.faults:
+        return tell_own_faults(report)
+    write(target, files, program, report)
+    seconds = time.perf_counter() - started
+    if options.json:
+        record = {**_counts(program), "seconds": round(seconds, 3), "output": str(target)}
+        print(json.dumps(record | {"checked": checked_record(report)}))
+        return 0
+    print(_said(plan, program), report.statement, sep="\n")
+    print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
+    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
+    return 0
+
+
+def check_command(options: argparse.Namespace, started: float) -> int:
+    """`moec check`: everything that compile does, and nothing written."""
+    if not options.json:
+        plan = read(options)
+        program = compiled(plan)
+        _, report = emitted_and_checked(program)
+        if report.faults:
+            return tell_own_faults(report)
+        print(_said(plan, program), report.statement, sep="\n")
+        return 0
+    try:
+        plan = read_plan(options.plan, options.overrides)
+        program = compiled(plan)
+        _, report = emitted_and_checked(program)
+    except PlanError as fault:
+        print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
+        return 2
+    seconds = round(time.perf_counter() - started, 3)
+    warnings = [as_record(each) for each in plan.warnings]
+    record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
+    print(json.dumps(record | {"checked": checked_record(report)}))
+    return 1 if report.faults else 0
+
+
+def run_command(options: argparse.Namespace, _: float) -> int:
+    """`moec run`: compile, and start every rank here under torchrun."""
+    plan = read(options)
+    world = plan.mesh.world_size
+    if options.nproc is None and world > MOST_PROCESSES:
+        headline = f"the plan has {world} ranks, which is much for one machine"
+        help = f"start so many all the same: --nproc {world}", "or shrink the mesh: --set mesh.AXIS=1"
+        raise plan_error("E116", headline, *help)
+    if options.nproc not in (None, world):
+        headline = f"the plan has {world} ranks, and --nproc asks for {options.nproc} processes"
+        help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
+        raise plan_error("E116", headline, *help)
+    target = output_folder(plan, options)
+    program = compiled(plan)
+    files, report = emitted_and_checked(program, target)
+    if report.faults:
+        return tell_own_faults(report)
+    write(target, files, program, report)
+    # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "--"]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
+    ended = subprocess.run([*launcher, str(target / "main.py"), *options.passed], env=environment)
+    return 1 if ended.returncode else 0
+
+
+def _counts(program: "Program") -> dict[str, int]:
+    return {
+        "world_size": program.world_size,
+        "parameters": program.parameters,
+        "distinct_programs": program.distinct_programs,
+    }
+
+
+def _said(plan: Plan, program: "Program") -> str:
+    lines = [f"{plan.name}: {_large(program.parameters)} parameters, {say_mesh(plan.mesh)}", *say_tilings(plan)]
+    distinct, ranks = program.distinct_programs, program.world_size
+    return "\n".join(
+        [
+            *lines,
+            f"{distinct} distinct program{'s' if distinct != 1 else ''} for {ranks} rank{'s' if ranks != 1 else ''}",
+        ]
+    )
+
+
+def _large(number: int) -> str:
+    for scale, word in ((10**9, "billion"), (10**6, "million")):
+        if number >= scale:
+            return f"{number / scale:.1f} {word}"
+    return f"{number:,}"
+
+
+def _per_node(world: int) -> str:
+    return str(world) if world <= 8 else f"8 --nnodes {world // 8}" if world % 8 == 0 else str(world)
