@@ -182,10 +182,14 @@ class _Check:
         faults = [*ended]
         losses = [loss for run in runs.values() for loss in run.effects.losses]
         variance = self._variance([headers[rank] for rank in ranks], stages, losses)
-        for header in _classes([headers[rank] for rank in ranks]) if not ended else ():
+        classes = _classes([headers[rank] for rank in ranks]) if not ended else []
+        for header in classes:  # the loss first: what is wrong of it shows in the gradients of all
             effects = runs[header.rank].effects
             faults += check_values(effects, wanted[header.stage])
-            faults += self._summed(variance, stages[header.stage], effects)
+            faults += check_losses(variance, effects.losses, self._live, "the loss")
+            faults += check_losses(variance, effects.counts, self._live, "the count of valid targets")
+        for header in classes:
+            faults += self._summed(variance, stages[header.stage], runs[header.rank].effects)
             faults += _held_by_stages(header, headers, stages)
         self.made = len(self.terms)
         faults = self.heard([*variance.faults, *faults])
@@ -235,7 +239,7 @@ class _Check:
             except Wrong:
                 raise
             except Exception as fault:
-                raise Wrong("text", f"{type(fault).__name__}: {fault}", _last_line(fault, self.terms.texts)) from None
+                raise Wrong("values", f"{type(fault).__name__}: {fault}", _last_line(fault, self.terms.texts)) from None
 
         return program
 
@@ -267,8 +271,6 @@ class _Check:
             for name, weight in trained
         }
         yield from check_gradients(variance, effects, stated, along, stage.line_of("def reduce_gradients", 2))
-        yield from check_losses(variance, effects.losses, self._live, "the loss")
-        yield from check_losses(variance, effects.counts, self._live, "the count of valid targets")
 
 
 def _classes(headers: Sequence[Header]) -> list[Header]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from moec.compiler.check.terms import Site
 
-
 CHECKS = {
     "text": "the text says only what an emitted program says",
     "groups": "ranks, groups and neighbours fit together",

@@ -38,7 +38,7 @@ class Header:
 
 _PAIRS = r'\{(?:"[^"\\]*": \d+(?:, )?)*\}'
 _FILE = re.compile(
-    r'"""[^"\\]*"""\n\nimport stage_(?P<stage>\d+) as stage\n\n'
+    r'"""(?:[^"\\]|\\.)*"""\n\nimport stage_(?P<stage>\d+) as stage\n\n'
     rf"RANK = (?P<rank>\d+)\nAXES = (?P<axes>{_PAIRS})\nCOORDINATES = (?P<coordinates>{_PAIRS})\n"
     r"GROUPS = \{\n(?P<groups>[^}]*)\}\n"
     r"PREVIOUS, NEXT = (?P<previous>None|\d+), (?P<next>None|\d+)  # [^\n]*\n"
