@@ -18,7 +18,7 @@ from moec.dsl.suggest import did_you_mean
 
 def build_model(plan: Plan) -> Model:
     """The model of a plan, without a single real weight; raises PlanError where a user's module cannot be built."""
-    model = describe(plan, plan.model) if isinstance(plan.model, Decoder) else _imported(plan, plan.model)
+    model = _described(plan, plan.model) if isinstance(plan.model, Decoder) else _imported(plan, plan.model)
     _check_patterns(plan, model.modules[0])
     return model
 
@@ -33,13 +33,21 @@ def _check_patterns(plan: Plan, module: nn.Module) -> None:
         label = (pattern.place.label("this pattern"),) if pattern.place else ()
         if not matched:
             headline = f"`{pattern.pattern}` is the name of no weight"
-            faults.append(Diagnostic("E414", headline, label, did_you_mean(pattern.pattern, ranks, "its weights")))
+            faults.append(Diagnostic("E414", headline, label, did_you_mean(pattern.pattern, ranks, "weights")))
         elif len(pattern.dims) not in matched.values():
             name, rank = next(iter(matched.items()))
             headline = f"`{pattern.pattern}` names {len(pattern.dims)} dims, and `{name}` has {rank}"
             faults.append(Diagnostic("E414", headline, label, (f"write {rank} names, `_` for a dim without one",)))
     if faults:
         raise PlanError(faults)
+
+
+def _described(plan: Plan, model: Decoder) -> Model:
+    try:
+        return describe(plan, model)
+    except RuntimeError as fault:  # torch counts the bytes of a tensor in 64 bits
+        headline = f"the model cannot be constructed: {_said(fault)}"
+        raise plan_error("E402", headline, "make its sizes smaller") from None
 
 
 def _imported(plan: Plan, model: Imported) -> Model:
@@ -87,12 +95,16 @@ def _small_batch(plan: Plan, batch: int, arguments: Mapping[str, Argument]) -> i
 def _load(model: Imported) -> type[nn.Module]:
     module_name, _, name = model.target.partition(":")
     try:
-        found = vars(importlib.import_module(module_name)).get(name)
+        names = vars(importlib.import_module(module_name))
     except (Exception, SystemExit) as fault:
-        raise _fault(model, "E401", f"`{module_name}` cannot be imported: {_said(fault)}") from None
+        help = "modules are looked for in the plan's folder, the working folder and the environment"
+        raise _fault(model, "E401", f"`{module_name}` cannot be imported: {_said(fault)}", help) from None
+    found = names.get(name)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         what = "no such name" if found is None else "not a torch.nn.Module class"
-        raise _fault(model, "E401", f"`{model.target}` is {what}")
+        classes = [key for key, value in names.items() if isinstance(value, type) and issubclass(value, nn.Module)]
+        help = did_you_mean(name, classes, "its classes") if classes else ("give it a class of this name",)
+        raise _fault(model, "E401", f"`{model.target}` is {what}", *help)
     return found
 
 
@@ -101,11 +113,12 @@ def _construct(model: Imported, kind: type[nn.Module], arguments: Mapping[str, A
         with torch.device("meta"):
             return kind(**arguments).to(torch.bfloat16)
     except (Exception, SystemExit) as fault:
-        raise _fault(model, "E402", f"`{model.target}` cannot be constructed: {_said(fault)}") from None
+        help = "it is given what stands in `model { ... }`, and then the same with what stands in `small { ... }`"
+        raise _fault(model, "E402", f"`{model.target}` cannot be constructed: {_said(fault)}", help) from None
 
 
-def _fault(model: Imported, code: str, headline: str) -> PlanError:
-    return plan_error(code, headline, label=model.place.label("this model") if model.place else None)
+def _fault(model: Imported, code: str, headline: str, *help: str) -> PlanError:
+    return plan_error(code, headline, *help, label=model.place.label("this model") if model.place else None)
 
 
 def _said(fault: BaseException) -> str:

@@ -2,25 +2,26 @@
 
 import errno
 import os
+import platform
+import re
 import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from moec.compiler.exchange import exchange
+from moec.compiler.manifest import ATTEMPTS, MANIFEST, check_held, manifest_text
 from moec.dsl.diagnostics import plan_error
-
-MANIFEST = ".moec"
-"""Lists the files of a folder that moec wrote, a name a line."""
-
-_IGNORED = {MANIFEST, "__pycache__"}
-_ATTEMPTS = 100
 
 
 def check_folder(folder: Path) -> None:
-    """Raise PlanError if `folder` is a file, cannot be written, or holds something that moec did not write."""
+    """Raise PlanError if `folder` is a file, cannot be written, or holds something that moec did not write.
+
+    Programs that were edited by hand are such: a compile would lose the edit.
+    """
     there = _mode(folder)  # looked at once: another compile may swap the folder at any moment
-    if there is None and folder.is_symlink():
+    if there is None and os.path.islink(folder):
         raise plan_error("E501", f"`{folder}` is a link that leads nowhere", "write elsewhere: -o DIR")
     if there is not None and not stat.S_ISDIR(there):
         raise plan_error("E501", f"`{folder}` is a file, and the output is a folder", "write elsewhere: -o DIR")
@@ -29,11 +30,8 @@ def check_folder(folder: Path) -> None:
         raise plan_error("E501", f"`{above}` is a file, and would hold the output folder", "write elsewhere: -o DIR")
     if not os.access(above, os.W_OK | os.X_OK):
         raise plan_error("E502", f"nothing may be written to `{above}`", "write elsewhere: -o DIR")
-    strangers = _strangers(folder) if there is not None else []
-    if strangers:
-        some = ", ".join(f"`{name}`" for name in strangers[:3]) + (", …" if len(strangers) > 3 else "")
-        help = "move it out of the way, or write elsewhere: -o DIR"
-        raise plan_error("E503", f"`{folder}` holds what moec did not write: {some}", help)
+    if there is not None:
+        check_held(folder)
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:
@@ -43,18 +41,44 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     """
     check_folder(folder)
     target = folder.resolve()
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
+    fresh, old = (target.with_name(f".{target.name}.{_own()}.{end}") for end in ("new", "old"))
     try:
+        _remove_litter(target)
         fresh.mkdir(parents=True)
         for name, text in files.items():
             with open(f"{fresh}/{name}", "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
-        (fresh / MANIFEST).write_text("\n".join(files) + "\n", encoding="utf-8")
-        _swap(fresh, target)
+        (fresh / MANIFEST).write_text(manifest_text(files), encoding="utf-8")
+        _swap(fresh, target, old)
     except OSError as fault:
         raise plan_error("E502", f"`{folder}` cannot be written: {fault.strerror}", "write elsewhere: -o DIR") from None
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        for rest in (fresh, old):  # what the folder held before is now one of them
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _own() -> str:
+    """Names this process among all that may write to the folder, of other machines too."""
+    return f"{re.sub(r'[^A-Za-z0-9-]', '', platform.node())}.{os.getpid()}"
+
+
+def _remove_litter(target: Path) -> None:
+    """Remove what compiles of this machine left beside `target` that were killed."""
+    place = re.escape(f".{target.name}.{_own().partition('.')[0]}.")
+    for name in os.listdir(target.parent) if target.parent.is_dir() else ():
+        litter = re.fullmatch(rf"{place}(\d{{1,9}})\.(?:new|old)", name)
+        if litter and not _is_running(int(litter[1])):
+            shutil.rmtree(target.with_name(name), ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return process != os.getpid()
 
 
 def _mode(folder: Path) -> int | None:
@@ -65,57 +89,25 @@ def _mode(folder: Path) -> int | None:
         return None
 
 
-def _strangers(folder: Path) -> list[str]:
-    """What is in a folder and not in its own manifest. Of one that is swapped meanwhile, what is in the new one."""
-    for _ in range(_ATTEMPTS):
+def _swap(fresh: Path, target: Path, old: Path) -> None:
+    """Put `fresh` where `target` is, which is at `fresh` or at `old` then.
+
+    Another compile may do the same meanwhile: whichever comes last stays, whole. Where the system cannot exchange them
+    in one step, nothing is at `target` for a moment.
+    """
+    for _ in range(ATTEMPTS):
         try:
-            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            return []
-        except OSError as fault:
-            raise plan_error(
-                "E502", f"`{folder}` cannot be read: {fault.strerror}", "write elsewhere: -o DIR"
-            ) from None
-        try:
-            names = set(os.listdir(opened))
-            found = sorted(names - _manifest(opened) - _IGNORED)
-            if not found or _is_at(opened, folder):
-                return found
-        finally:
-            os.close(opened)
-    raise plan_error("E502", f"other compiles keep writing to `{folder}`", "write elsewhere: -o DIR")
-
-
-def _manifest(opened: int) -> set[str]:
-    try:
-        with open(os.open(MANIFEST, os.O_RDONLY, dir_fd=opened), encoding="utf-8") as file:
-            return set(file.read().split("\n"))
-    except (OSError, UnicodeDecodeError):
-        return set()
-
-
-def _is_at(opened: int, folder: Path) -> bool:
-    """Is an opened folder still the one at its path?"""
-    try:
-        return os.path.samestat(os.fstat(opened), os.stat(folder))
-    except FileNotFoundError:
-        return False
-
-
-def _swap(fresh: Path, target: Path) -> None:
-    """Put `fresh` where `target` is. Another compile may do the same meanwhile: whichever comes last stays, whole."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):
-            os.rename(target, old)
-        try:
+            with suppress(FileNotFoundError):  # there is none yet
+                if exchange(fresh, target):
+                    return
+                os.rename(target, old)
             os.rename(fresh, target)
             return
-        except OSError as fault:
-            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # these two: another compile was faster, again
-                with suppress(OSError):
-                    os.rename(old, target)
+        except BaseException as fault:
+            with suppress(OSError):
+                os.rename(old, target)
+            # these two: another compile was faster, again
+            if not isinstance(fault, OSError) or fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     raise OSError(errno.EBUSY, "other compiles keep writing to it")

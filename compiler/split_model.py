@@ -23,7 +23,8 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
     """
     root = _with_handed_weights(_with_input_names(traced.root, model))
     if len(root.outputs) not in (1, 2) or root.values[root.outputs[0]].shape:
-        raise plan_error("E410", "the model must return a loss, a scalar, or a pair (sum, count) of scalars")
+        headline = "the model must return a loss, a scalar, or a pair (sum, count) of scalars"
+        raise plan_error("E410", headline, "return what its forward should make small, such as `loss.mean()`")
     maker = {output: op for op in root.ops for output in op.outputs}
     loss = root.outputs[0]
     needed = _behind([loss], maker)
@@ -137,7 +138,8 @@ def _count(root: Graph, maker: dict[str, Op], tables: list[Op]) -> Graph:
     ops = [op for op in root.ops if op.outputs[0] in behind]
     weights = {name for name, _ in root.weights}
     if any(op.target == LAYER or op in tables or weights & set(op.inputs) for op in ops) or not ops:
-        raise plan_error("E410", "the count of the model's (sum, count) must follow from its inputs alone")
+        headline = "the count of the model's (sum, count) must follow from its inputs alone"
+        raise plan_error("E410", headline, "count what the inputs say, such as `(label >= 0).sum()`")
     return _cut_out(root, ops, {count}, [])
 
 

@@ -29,9 +29,9 @@ from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, 
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
-from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
+from moec.dsl.diagnostics import PlanError, plan_error
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH, _OWN = str(Path(torch.__file__).parent), str(Path(__file__).parent)
 
 LAYER = "moec.layer"
 """The target of a call of a module-list element in the graph of the whole model."""
@@ -328,8 +328,11 @@ def _mutates(node: Node) -> bool:
 
 
 def _examples(model: Model, sizing: int) -> tuple[Tensor, ...]:
-    with torch.device("meta"):
-        return tuple(torch.empty(given.sizes[sizing], dtype=given.dtype) for given in model.inputs)
+    try:
+        with torch.device("meta"):
+            return tuple(torch.empty(given.sizes[sizing], dtype=given.dtype) for given in model.inputs)
+    except RuntimeError as error:  # torch counts the bytes of a tensor in 64 bits
+        raise _untraceable(error) from error
 
 
 def _shared_names(module: nn.Module) -> dict[str, str]:
@@ -604,15 +607,15 @@ def _untraceable(error: BaseException) -> PlanError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")
     frames = _frames_of_error(error)
-    place = f"{frames[-1].file}:{frames[-1].line}: {frames[-1].code}" if frames else ""
-    help = (place, "sizes and branches must not depend on data") if place else ()
-    return PlanError((Diagnostic("E403", f"the model cannot be traced: {said}", (), help),))
+    place = [f"{frame.file}:{frame.line}: {frame.code}" for frame in frames[-1:]]
+    remedy = "make its sizes smaller" if "overflow" in said else "sizes and branches must not depend on data"
+    return plan_error("E403", f"the model cannot be traced: {said}", *place, remedy)
 
 
 def _frames_of_error(error: BaseException) -> list[Frame]:
-    """Where an error went through, outermost first, without torch and this file."""
+    """Where an error went through, outermost first, without torch and the compiler."""
     frames = []
     for file, line, function, code in traceback.extract_tb(error.__traceback__):
-        if not file.startswith((_TORCH, __file__)):
+        if not file.startswith((_TORCH, _OWN)):
             frames.append(Frame(file, line or 0, function, code or function))
     return frames

@@ -13,6 +13,7 @@ from moec.compiler.placement import Axes, Placement
 from moec.compiler.program import Call, Graph, Parameter, Program, Unit, Value, full_name, weights_of
 from moec.compiler.unique import unique
 from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
+from moec.dsl.tilings import say_divisors
 
 TypeKey = tuple[str, tuple[tuple[Placement, bool, tuple[str | None, ...]], ...], tuple[tuple[str, Axes], ...]]
 
@@ -82,8 +83,7 @@ class _Typing:
             number = int(self.program.sizes.value(size, sizing))
             if number % parts and dim not in self.program.padded:
                 label = plan.label(f"shard.{dim}")
-                divisors = [str(n) for n in range(2, min(number, 65)) if number % n == 0]
-                help = f"sizes that divide {number}: {', '.join(divisors) or 'none'}"
+                help = f"sizes that divide {number}: {say_divisors(number, parts)}"
                 headline = f"`{dim}`{whose} cannot be split evenly over {plan.mesh.name(axes)}"
                 where = f"{weight} has {number}, and {number} % {parts} = {number % parts}"
                 return Diagnostic("E412", headline, (label,) if label else (), (where, help))

@@ -17,7 +17,7 @@ def did_you_mean(name: str, known: Iterable[str], what: str) -> tuple[str, ...]:
     close = nearest(name, candidates)
     if close:
         return (f"did you mean `{close}`?",)
-    return (f"{what}: {listed(candidates)}",) if candidates else ()
+    return (f"{what}: {listed(candidates)}" if candidates else f"there are no {what}",)
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:

@@ -6,6 +6,6 @@ different data (vary.py); ranks, groups and slices must fit together (groups.py)
 """
 
 from moec.compiler.check.check import Report, check
-from moec.compiler.check.faults import CHECKS, Fault
+from moec.compiler.check.faults import CHECKS, Fault, to_tell
 
-__all__ = ["CHECKS", "Fault", "Report", "check"]
+__all__ = ["CHECKS", "Fault", "Report", "check", "to_tell"]

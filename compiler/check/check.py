@@ -13,6 +13,7 @@ from moec.compiler.check.faults import CHECKS, Fault, Wrong
 from moec.compiler.check.groups import check_ranks, check_slices, varied_axes
 from moec.compiler.check.headers import Header, read_header
 from moec.compiler.check.meet import Engine, Group
+from moec.compiler.check.origin import Origins
 from moec.compiler.check.regions import Region, region_of
 from moec.compiler.check.schedule import schedule_faults
 from moec.compiler.check.tables import check_tables
@@ -171,7 +172,7 @@ class _Check:
                 raise Wrong("groups", f"rank {rank} has no group `{name}`", runs[rank].site())
             return headers[rank].groups[name]
 
-        engine = Engine(groups)
+        engine = Engine(groups, Origins(self.program, headers, self.terms.texts))
         runs: dict[int, RankRun] = {}
         programs = {}
         for rank in ranks:

@@ -1,5 +1,6 @@
 """What is wrong with rank programs, as the check says it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from moec.compiler.check.terms import Site
@@ -27,6 +28,13 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.site}: {self.message}" if self.site is not None else self.message
+
+
+def to_tell(faults: Iterable[Fault], most: int = 3) -> list[Fault]:
+    """Those to show a person: none twice, and the first of each part of the check before the others."""
+    once = list(dict.fromkeys(faults))
+    firsts = [next(fault for fault in once if fault.check == check) for check in {fault.check: 0 for fault in once}]
+    return [*firsts, *(fault for fault in once if fault not in firsts)][:most]
 
 
 class Wrong(Exception):

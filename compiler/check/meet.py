@@ -30,8 +30,8 @@ class _Waiting:
 class Engine:
     """The ranks that run, and those calls of theirs that have not met yet."""
 
-    def __init__(self, groups: Callable[[int, str], Group]) -> None:
-        self._groups = groups
+    def __init__(self, groups: Callable[[int, str], Group], origin: Callable[[int, Call], str]) -> None:
+        self._groups, self._origin = groups, origin
         self._home = getcurrent()
         self._greenlets: dict[int, greenlet] = {}
         self._waiting: dict[int, _Waiting] = {}
@@ -89,7 +89,7 @@ class Engine:
         for other, theirs in meeting.items():
             difference = _difference(call, theirs)
             if difference:
-                who = f"rank {other} is in {theirs}, rank {rank} in {call}"
+                who = f"rank {other} is in {self._told(other, theirs)}, rank {rank} in {self._told(rank, call)}"
                 message = f"ranks {other} and {rank} differ in {difference}: {who}"
                 raise Wrong("meeting", message, call.site)
             break
@@ -128,6 +128,9 @@ class Engine:
         if not waiting.missing and self._greenlets[rank] is not getcurrent():
             self._ready.append(rank)
 
+    def _told(self, rank: int, call: Call) -> str:
+        return f"{call}{self._origin(rank, call)}"
+
     # ---- When nothing can move.
 
     def _awaited(self, rank: int) -> Sequence[int]:
@@ -147,7 +150,7 @@ class Engine:
             rank = chain[-1]
             awaited = self._awaited(rank)
             following = next((other for other in awaited if other in self._ended), awaited[0])
-            lines.append(f"  rank {rank} waits for rank {following} in {self._waiting[rank].call}")
+            lines.append(f"  rank {rank} waits for rank {following} in {self._told(rank, self._waiting[rank].call)}")
             if following in self._ended:
                 lines.append(f"  rank {following} has ended")
                 headline = "ranks wait for one that has ended"

@@ -32,9 +32,7 @@ if __name__ == "__main__":
 '''
 
 
-def emit(
-    program: Program, sizing: int = FULL, output: Path | None = None, double: bool = False
-) -> dict[str, str]:
+def emit(program: Program, sizing: int = FULL, output: Path | None = None, double: bool = False) -> dict[str, str]:
     """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not.
 
     `double` makes everything float64, whatever the plan's precision is.
@@ -75,7 +73,7 @@ class _RankFiles:
         program, stage = self._program, writer.stage
         count = len(program.stages)
         counter = program.counter
-        layers = ranges_text([call.prefix for call in stage.calls if call.prefix])
+        layers = in_docstring(ranges_text([call.prefix for call in stage.calls if call.prefix]))
         return {
             "world": program.world_size,
             "plan": in_docstring(program.plan.name),

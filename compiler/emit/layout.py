@@ -65,8 +65,10 @@ def paragraph(text: str, indent: int, width: int = WIDTH) -> str:
 
 
 def in_docstring(text: str) -> str:
-    """Text of the plan as it may stand in a docstring."""
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    """Text of the plan or of the model as it may stand in a docstring, and never end it or its line."""
+    escaped = {"\\": "\\\\", '"': '\\"'}
+    shown = (letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(escaped.get(letter, letter) for letter in shown)
 
 
 def quoted(text: str) -> str:

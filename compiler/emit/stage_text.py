@@ -128,7 +128,7 @@ class _StageWriter:
     def _instances(self, unit: str) -> str:
         """The module paths of a unit's instances in this stage, for a docstring."""
         prefixes = [call.prefix for call in self.stage.calls if call.unit == unit and call.prefix]
-        return ranges_text(prefixes) or unit
+        return in_docstring(ranges_text(prefixes)) or unit
 
     def _docstring(self) -> str:
         program = self.program

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moec.compiler.check import Report, check
+from moec.compiler.check import Report, check, to_tell
 from moec.compiler.emit import emit
 from moec.compiler.program import Program
 from moec.compiler.verify.compare import Comparison, compare
@@ -98,7 +98,7 @@ def _with_checked(checked: Report, numbers: list[str], edits: Sequence[Edit]) ->
     Programs that were edited by hand may compute the same by another way, which it does not follow: numbers decide.
     """
     followed = [fault for fault in checked.faults if not edits or numbers or fault.check not in ("text", "values")]
-    return (*(str(fault) for fault in followed[:3]), *numbers)
+    return (*(str(fault) for fault in to_tell(followed)), *numbers)
 
 
 def _on(run: Tested, fault: str) -> str:

@@ -68,8 +68,10 @@ def write(folder: Path, files: dict[str, str], program: "Program", report: "Repo
 
 def tell_own_faults(report: "Report") -> int:
     """Programs that fail their check are not written."""
+    from moec.compiler.check import to_tell
+
     print("error: the programs that moec made of this plan fail moec's own check; nothing was written", file=sys.stderr)
-    print("\n".join(f"  {fault}" for fault in report.faults[:3]), file=sys.stderr)
+    print("\n".join(f"  {fault}" for fault in to_tell(report.faults)), file=sys.stderr)
     print(" = help: the fault is in moec, not in the plan: please report it with the plan", file=sys.stderr)
     return 1
 

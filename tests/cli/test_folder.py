@@ -26,7 +26,7 @@ def test_replaces_its_own_output(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     write_folder(out, {"rank_0.py": "0", "rank_1.py": "1"})
     (out / "__pycache__").mkdir()
-    (out / "rank_0.py").write_text("edited by hand")
+    (out / "rank_1.py").unlink()
     write_folder(out, {"rank_0.py": "new"})
     assert held(out) == {"rank_0.py": "new"}
     assert [path.name for path in out.parent.iterdir()] == ["b"]
@@ -52,6 +52,27 @@ def test_spares_what_it_did_not_write(tmp_path: Path) -> None:
     (tmp_path / "other" / "main.py").write_text("mine")
     assert refused(tmp_path / "other") == "E503"
     assert held(tmp_path / "other") == {"main.py": "mine"}
+
+
+def test_spares_programs_that_were_edited(tmp_path: Path) -> None:
+    write_folder(tmp_path / "out", {"main.py": "x", "certificate.json": "{}"})
+    (tmp_path / "out" / "certificate.json").write_text("{ }")
+    write_folder(tmp_path / "out", {"main.py": "x"})
+    (tmp_path / "out" / "main.py").write_text("mine")
+    assert refused(tmp_path / "out") == "E503"
+    assert held(tmp_path / "out") == {"main.py": "mine"}
+    (tmp_path / "out" / "main.py").write_text("x")
+    write_folder(tmp_path / "out", {"main.py": "y"})
+    assert held(tmp_path / "out") == {"main.py": "y"}
+
+
+def test_replaces_what_an_older_moec_wrote(tmp_path: Path) -> None:
+    """Whose manifest has names and no digests."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".moec").write_text("main.py\nrank_0.py\n")
+    (tmp_path / "out" / "main.py").write_text("old")
+    write_folder(tmp_path / "out", {"main.py": "x"})
+    assert held(tmp_path / "out") == {"main.py": "x"}
 
 
 def test_no_folder(tmp_path: Path) -> None:
