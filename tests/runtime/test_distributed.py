@@ -149,7 +149,12 @@ def test_the_handshake():
         """What rank 2 is told when it comes last."""
         store = dist.HashStore()
         for rank in range(3 - arriving, 2):
-            card = {"host": "a", "fault": faults[rank], "own": f"r{rank}", "facts": {"the program": "p", "the data": data[rank]}}
+            card = {
+                "host": "a",
+                "fault": faults[rank],
+                "own": f"r{rank}",
+                "facts": {"the program": "p", "the data": data[rank]},
+            }
             store.set(f"moec/{rank}", json.dumps(card))
             store.add("moec/arrived", 1)
         facts = {"the program": "p", "the data": data[2]}
