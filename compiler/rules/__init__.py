@@ -24,6 +24,12 @@ def _text(text: str, linear: str = "") -> RuleOf:
     return lambda seen: read_rule(text, linear, seen)
 
 
+def _routed(place: int, text: str, linear: str) -> RuleOf:
+    """Where a routing group is a sequence; where it is all that there is, no sample can go elsewhere."""
+    whole = text.replace("b", "_")
+    return lambda seen: read_rule(text if seen.argument(place, "group") == "per_sequence" else whole, linear, seen)
+
+
 RULES: dict[str, RuleOf] = {
     **{f"aten.{name}": elementwise("") for name in NONLINEAR},
     **{f"aten.{name}": elementwise(linear) for name, linear in LINEAR.items()},
@@ -141,8 +147,8 @@ RULES: dict[str, RuleOf] = {
         ]
     },
     "moec.route": _text("b _ _ -> b _ _, b _ _, b _ _"),
-    "moec.dispatch": _text("b _ h, b _ _, b _ _ -> _ b _ h", "0"),
-    "moec.collect": _text("_ b _ h, b _ _, b _ _, b _ _ -> b _ h", "0*1"),
+    "moec.dispatch": _routed(5, "b _ h, b _ _, b _ _ -> _ b _ h", "0"),
+    "moec.collect": _routed(4, "_ b _ h, b _ _, b _ _, b _ _ -> b _ h", "0*1"),
 }
 
 MODULES = ("routing", "vocabulary", "heads", "local_experts")

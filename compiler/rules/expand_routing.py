@@ -66,7 +66,9 @@ def _rows_before(placer: Placer, op: Op, expert: Value, group: str, samples: Axe
 def dispatch(placer: Placer, op: Op) -> bool:
     x, expert, place = (placer.values[name] for name in op.inputs)
     _, _, _, experts, capacity, group = op.args
-    samples, positions, _ = expert.placement.split
+    samples, positions, _ = (
+        mine or theirs for mine, theirs in zip(expert.placement.split, x.placement.split, strict=True)
+    )
     if not _ragged(capacity, group, samples, positions):
         _fill_slots(placer, op)
         return True
@@ -80,6 +82,7 @@ def dispatch(placer: Placer, op: Op) -> bool:
     rows, counts = placer.apply(
         Op(f"{_ROUTING}sort_rows", args, (), (*op.outputs, counts.name), op.where), rule, [rows, counts]
     )
+    samples, positions, _ = placer.values[_sorting(placer, expert).inputs[1]].placement.split  # as they are read
     split = ((), (*samples, *positions), (), rows.placement.split[3])
     partial = tuple(axis for axis in rows.placement.partial if axis not in positions)
     rows = replace(rows, placement=replace(rows.placement, split=split, partial=partial), ragged=counts.name)
@@ -137,18 +140,18 @@ def grouped_linear(placer: Placer, op: Op) -> bool:
 
 
 def collect(placer: Placer, op: Op) -> bool:
-    rows, prob, expert, place = (placer.values[name] for name in op.inputs)
+    rows, prob, expert, _ = (placer.values[name] for name in op.inputs)
     if not rows.ragged:
         _read_slots(placer, op)
         return True
+    _, sorted_by, kept, _ = _sorting(placer, expert).args
+    expert = placer.values[refs(sorted_by)[0]]
     samples, positions, _ = expert.placement.split
     source = _home(placer, rows, op.where)
     hidden = source.placement.split[HIDDEN]
     differently = {*source.placement.partial, *source.placement.replicated, *hidden}
     weights = Placement((samples, positions, ()), replicated=tuple(differently))
     prob_name = placer.coerce(prob.name, weights, op.where)
-    capacity = _capacity_of(op, placer)
-    kept = _kept(placer, op, place, capacity)
     args = (Ref(source.name), Ref(prob_name), Ref(expert.name), kept, rows.shape[EXPERTS])
     output = placer.graph.values[op.outputs[0]]
     made = replace(
@@ -333,11 +336,13 @@ def _kept(placer: Placer, op: Op, place: Value, capacity: object) -> Ref | None:
     return Ref(found)
 
 
-def _capacity_of(op: Op, placer: Placer) -> object:
-    """The capacity with which these choices were dispatched."""
-    place = op.inputs[3]
+def _sorting(placer: Placer, expert: Value) -> Op:
+    """The dispatch by these choices, which reads them split as the tokens are."""
+    origin = placer.origin(expert.name)
     return next(
-        other.args[4] for other in placer.graph.ops if other.target == "moec.dispatch" and place in other.inputs
+        op
+        for op in placer.items
+        if isinstance(op, Op) and op.target == f"{_ROUTING}sort_rows" and placer.origin(op.inputs[1]) == origin
     )
 
 
