@@ -2,6 +2,17 @@
 
 import sys
 
-from moec.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """The command line; an interrupt is told from the first import on."""
+    try:
+        from moec.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,9 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(fault.diagnostics)
         say_where_to_read_on(fault.diagnostics)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -169,9 +169,7 @@ def rows_before(counts: Tensor, group: str, samples: str, positions: str) -> Ten
     return earlier_rows(counts, group, chunk, chunks).narrow(0, start, counts.shape[1])
 
 
-def drop(
-    prob: Tensor, expert: Tensor, before: Tensor, group: str, capacity: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def drop(prob: Tensor, expert: Tensor, before: Tensor, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
     """Number the choices of each expert and drop those beyond capacity.
 
     prob, expert [B, S, K], before [B, E] -> prob, expert, place [B, S, K].

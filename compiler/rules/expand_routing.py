@@ -37,7 +37,7 @@ def route(placer: Placer, op: Op) -> bool:
         placer.values[place] = replace(values[1], name=place)  # nothing reads it
         return True
     before = _rows_before(placer, op, values[1], str(group), samples, positions)
-    args = (*(Ref(value.name) for value in values), Ref(before), group, capacity)
+    args = (*(Ref(value.name) for value in values), Ref(before), capacity)
     tokens = ("b", "t", None)
     rule = Rule((tokens, tokens, ("b", None)), (tokens, tokens, tokens), ((0,),))
     placer.apply(Op(f"{_ROUTING}drop", args, (), op.outputs, op.where), rule)

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class Edit:
     @property
     def lines(self) -> int:
         return len(self.changes)
+
+    @property
+    def casts(self) -> list[int]:
+        """Lines whose change is one of precision, or may be."""
+        return [line for line, old, new in self.changes if _precision(old) != _precision(new)]
+
+
+def _precision(line: str) -> list[str]:
+    return sorted(re.findall(r"\b(?:DTYPE|FLOAT|to|type|float|double|half|dtype|bfloat16|(?:float|int)\d+)\b", line))
 
 
 def edits_of(files: Mapping[str, str], build: Path) -> list[Edit]:

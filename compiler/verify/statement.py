@@ -28,6 +28,9 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield "at the plan's own sizes, with all its layers and micro-batches"
     if verdict.edits:
         yield _edited(verdict)
+        casts = [f"{edit.file}:{line}" for edit in verdict.edits for line in edit.casts]
+        if casts:
+            yield f"all of it ran in float64, which says nothing of precisions: see {', '.join(casts)}"
         if verdict.equal and checked.faults:
             yield f"by another way than moec's, so only as far as numbers tell: {checked.faults[0]}"
     numbers = max(verdict.errors.values()) <= TOLERANCE

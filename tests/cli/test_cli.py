@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moec import __main__ as entry
 from moec.cli import main
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -81,3 +82,12 @@ def test_answered_without_torch(arguments: list[str]) -> None:
 def test_as_a_module() -> None:
     run = subprocess.run([sys.executable, "-m", "moec", "check", "none.plan"], capture_output=True, text=True)
     assert run.returncode == 2 and "E001" in run.stderr and not run.stdout
+
+
+def test_an_interrupt_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moec.cli.main", stopped)
+    assert entry.main() == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -73,6 +73,14 @@ def test_the_same_computation(compiled: tuple[Plan, Program], file: str, edit: E
     assert any("still the same computation" in line for line in statement(verdict))
 
 
+def test_precision_is_not_compared_and_that_is_said(compiled: tuple[Plan, Program], tmp_path: Path) -> None:
+    edit = swapped("F.linear(h.to(FLOAT), router.to(FLOAT))", "F.linear(h, router)")
+    verdict = edited(compiled, tmp_path, "stage_0.py", edit)
+    assert verdict.equal, verdict.faults
+    said = [line for line in statement(verdict) if "says nothing of precisions: see stage_0.py:" in line]
+    assert len(said) == 1, statement(verdict)
+
+
 OTHER = {
     "a sum of an early stage": (
         "stage_0.py",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -125,6 +126,18 @@ def test_data_that_only_one_machine_has_is_refused_on_both(tiny, tmp_path):
     for _, _, error in two_agents(made.folder / "main.py", ("--data", "text", "--timeout", "60"), (here, there)):
         assert error.count("the data is not the same on all ranks") == 1, error
         assert error.count("text 234 ") == 1 and error.count("text 279 ") == 1
+
+
+def test_machines_with_different_programs_are_refused(tiny, tmp_path):
+    made = tiny(2, 2)
+    here, there = made.folder, tmp_path / "there"
+    shutil.copytree(here, there)
+    edit(there / "stage_1.py", "def ", "# by hand\ndef ")
+    for code, _, error in two_agents(
+        "main.py", ("--data", str(HERE / "conftest.py"), "--timeout", "60"), (here, there)
+    ):
+        assert code == 1  # torchrun's own
+        assert error.count("the program is not the same on all ranks") == 1, error
 
 
 def test_faults_of_the_start_are_said_once(tiny):

@@ -78,10 +78,8 @@ def test_choices_of_experts_are_compared_exactly(tmp_path: Path) -> None:
     build = tmp_path / "build"
     files = emit(program, output=build)
     text = files["stage_0.py"]
-    assert '"per_microbatch", CAPACITY)' in text
-    write_folder(
-        build, files | {"stage_0.py": text.replace('"per_microbatch", CAPACITY)', '"per_microbatch", CAPACITY - 1)')}
-    )
+    assert "before, CAPACITY)" in text
+    write_folder(build, files | {"stage_0.py": text.replace("before, CAPACITY)", "before, CAPACITY - 1)")})
     verdict = verify(plan, program, build)
     assert not verdict.equal
     (said,) = verdict.tested[0].comparison.decisions.faults
