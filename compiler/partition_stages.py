@@ -39,8 +39,8 @@ def _cuts(program: Program, count: int) -> tuple[int, ...]:
     places = [n for n, call in enumerate(calls) if call.repeated]
     if count > 1 and len(places) < count:
         label = program.plan.label("shard.layers")
-        help = "elements of torch.nn.ModuleList are what a stage is made of"
-        headline = f"the model has {len(places)} layers in module lists, and {count} stages are asked for"
+        help = "a stage is made of elements of a ModuleList, or of a Sequential or ModuleDict of layers"
+        headline = f"the model has {len(places)} layers in lists of modules, and {count} stages are asked for"
         raise plan_error("E411", headline, help, label=label)
     costs = [float(program.sizes.value(program.units[call.unit].cost, 0)) for call in calls]
     floor = max(costs) * 1e-6 + 1.0

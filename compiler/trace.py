@@ -10,6 +10,7 @@ import hashlib
 import re
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -111,15 +112,25 @@ class _Hash(TorchDispatchMode):
 
 
 def _elements(module: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
-    """The elements of the outermost module lists, in order."""
+    """The elements of the outermost lists of modules, in order."""
     found: list[tuple[str, nn.Module]] = []
     for name, child in module.named_children():
         below = f"{path}.{name}" if path else name
         if isinstance(child, nn.ModuleList):
             found += [(f"{below}.{index}", element) for index, element in enumerate(child)]
+        elif _is_list(child):
+            found += [(f"{below}.{key}", element) for key, element in child.named_children()]
         else:
             found += _elements(child, below)
     return found
+
+
+def _is_list(module: nn.Module) -> bool:
+    """A Sequential or a ModuleDict of layers: of its elements some are of one class, and have parts themselves."""
+    if not isinstance(module, nn.Sequential | nn.ModuleDict):
+        return False
+    kinds = Counter(type(element) for element in module.children() if any(True for _ in element.children()))
+    return any(count > 1 for count in kinds.values())
 
 
 def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, str]) -> list[_Call]:

@@ -585,6 +585,20 @@ class Sequence(nn.Module):
         return F.cross_entropy(self.head(self.body(x).mean(1)), label)
 
 
+class Named(nn.Module):
+    """Layers in a torch.nn.ModuleDict, and small parts in a Sequential that is no list of layers."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__()
+        self.body = nn.ModuleDict({f"block_{n}": Block(width, inner) for n in range(layers)})
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, CLASSES))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        for block in self.body.values():
+            x = block(x)
+        return F.cross_entropy(self.head(x.mean(1)), label)
+
+
 class Smoothed(Plain):
     """A mean over labels that are smoothed, of which some do not count."""
 

@@ -36,14 +36,14 @@ REFUSED = {
     "Raises",
     "Reassigned",
     "Recurrent",
-    "Sequence",
     "TiedLayers",
 }
 """Those that cannot be split over ranks, or that say something about one step only."""
 
 SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
-    "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted"
+    "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted "
+    "Sequence Named"
 ).split()
 """Those whose layers have an inner dim, which is split."""
 
