@@ -585,7 +585,7 @@ class Sequence(nn.Module):
         return F.cross_entropy(self.head(self.body(x).mean(1)), label)
 
 
-class Named(nn.Module):
+class InDict(nn.Module):
     """Layers in a torch.nn.ModuleDict, and small parts in a Sequential that is no list of layers."""
 
     def __init__(self, width: int, inner: int, layers: int, rows: int = 4):

@@ -43,7 +43,7 @@ REFUSED = {
 SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
     "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted "
-    "Sequence Named"
+    "Sequence InDict"
 ).split()
 """Those whose layers have an inner dim, which is split."""
 
