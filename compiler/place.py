@@ -161,7 +161,8 @@ class Placer:
         names = _logical_names(rule, inputs)
         for source, factors in zip(sources, rule.inputs, strict=True):
             self._name_dims(source, tuple(names.get(factor) if factor else None for factor in factors))
-        differentiable = any(value.differentiable for value in inputs)
+        read = inputs[1:] if op.target == "aten.copy" else inputs  # of the first nothing but its shape
+        differentiable = any(value.differentiable for value in read)
         ragged = next((self.values[name] for name, value in zip(sources, inputs, strict=True) if value.ragged), None)
         typed = []
         for value, factors in zip(made, rule.outputs, strict=True):

@@ -7,6 +7,7 @@ data becomes tables, which every stage makes for itself. Of a loss that is (sum,
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from moec.compiler.count_in_integers import count_in_integers
 from moec.compiler.model import Model
 from moec.compiler.program import Call, Graph, Op, Program, Ref, renamed
 from moec.compiler.trace import LAYER, Traced
@@ -140,7 +141,17 @@ def _count(root: Graph, maker: dict[str, Op], tables: list[Op]) -> Graph:
     if any(op.target == LAYER or op in tables or weights & set(op.inputs) for op in ops) or not ops:
         headline = "the count of the model's (sum, count) must follow from its inputs alone"
         raise plan_error("E410", headline, "count what the inputs say, such as `(label >= 0).sum()`")
-    return _cut_out(root, ops, {count}, [])
+    whole = count_in_integers(_cut_out(root, ops, {count}, []))
+    dtype = whole.values[count].dtype
+    if dtype.is_floating_point:
+        headline = f"the count of the model's (sum, count) is of type {str(dtype).removeprefix('torch.')}, not whole"
+        help = "count in whole numbers, such as `(label >= 0).sum()`"
+        raise plan_error("E410", headline, _said_at(maker[count]), help)
+    return whole
+
+
+def _said_at(op: Op) -> str:
+    return f"{op.where.file}:{op.where.line}: {op.where.code}"
 
 
 def _segments(main: Sequence[Op], outputs: Sequence[str]) -> list[list[Op]]:

@@ -8,7 +8,6 @@ formulas (sizes.py).
 
 import hashlib
 import re
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +20,21 @@ from sympy import Expr
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from moec.compiler.model import Model
+from moec.compiler.on_meta import on_meta
 from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, whole
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
+from moec.compiler.untraceable import untraceable
 from moec.dsl.diagnostics import PlanError, plan_error
 
-_TORCH, _OWN = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+_BETWEEN = (str(Path(torch.__file__).parent), str(Path(__file__).with_name("on_meta.py")))
+"""Where frames are that lie between the model's code and an operator."""
 
 LAYER = "moec.layer"
 """The target of a call of a module-list element in the graph of the whole model."""
@@ -161,10 +163,29 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
         for path, element in _elements(module):
             stack.enter_context(_forward_as(element, recorder(path, element, element.forward)))
         try:
-            module(*inputs)
+            with on_meta():
+                result = module(*inputs)
         except (Exception, SystemExit) as error:
-            raise _untraceable(error) from error
+            raise untraceable(error) from error
+    _check_result(result)
     return calls
+
+
+def _check_result(result: object) -> None:
+    """Raise PlanError where a model returns something else than a tensor, or two."""
+    parts = result if isinstance(result, tuple | list) else (result,)
+    if len(parts) in (1, 2) and all(isinstance(part, Tensor) for part in parts):
+        return
+    kinds = ", ".join(type(part).__name__ for part in parts)
+    said = f"{type(result).__name__} ({kinds})" if isinstance(result, tuple | list) else type(result).__name__
+    headline = f"the model must return a loss, a scalar, or a pair (sum, count) of scalars, and returns a {said}"
+    keys = [key for key in result if isinstance(key, str)] if isinstance(result, Mapping) else []
+    help = "return the tensor alone, such as `return loss`"
+    if len(parts) == 2 and isinstance(parts[1], int | float):
+        help = "make the count a tensor, such as `torch.tensor(label.numel())`"
+    elif keys:
+        help = f"return the tensor of `{'loss' if 'loss' in keys else keys[0]}` alone"
+    raise plan_error("E410", headline, help)
 
 
 def _likeness(element: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
@@ -320,12 +341,13 @@ def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, ob
     try:
         with warnings.catch_warnings():  # of its own use of torch
             warnings.simplefilter("ignore", FutureWarning)
-            program = torch.export.export(module, args, dict(kwargs), strict=False)
+            with on_meta():
+                program = torch.export.export(module, args, dict(kwargs), strict=False)
             if any(_mutates(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
         return program
     except (Exception, SystemExit) as error:
-        raise _untraceable(error) from error
+        raise untraceable(error) from error
 
 
 def _unlike(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[object, ...], Mapping[str, object]]:
@@ -343,7 +365,7 @@ def _examples(model: Model, sizing: int) -> tuple[Tensor, ...]:
         with torch.device("meta"):
             return tuple(torch.empty(given.sizes[sizing], dtype=given.dtype) for given in model.inputs)
     except RuntimeError as error:  # torch counts the bytes of a tensor in 64 bits
-        raise _untraceable(error) from error
+        raise untraceable(error) from error
 
 
 def _shared_names(module: nn.Module) -> dict[str, str]:
@@ -416,7 +438,7 @@ class _Merger:
                     listed = first.args[0] if isinstance(first.args[0], tuple | list) else ()
                     results = tuple(self._name(node) for node in listed if isinstance(node, Node))
                 case _:
-                    raise plan_error("E407", f"torch.export gives `{first.op} {first.target}`, which moec cannot place")
+                    raise self._unplaced(first)
         self._label([nodes[0] for nodes in pairs if nodes[0].op == "call_function"], ops, inputs)
         self._name_results(ops)
         used = {name for op in ops for name in op.inputs} | set(results)
@@ -456,12 +478,33 @@ class _Merger:
     def _constant(self, nodes: tuple[Node, ...], spec: InputSpec) -> Op:
         """A number that the model made a tensor of; raises PlanError for more than one."""
         held = [export.constants[str(spec.target)] for export in self.exports]
+        place = [line for line in [self._place(nodes[0])] if line]
         if any(not isinstance(x, Tensor) or x.dim() for x in held):
-            raise plan_error("E407", f"the model holds the constant tensor `{spec.target}`", "register it as a buffer")
+            lifted = str(spec.target).rpartition(".")[2].startswith("lifted_tensor")
+            what = (
+                "makes a tensor of constants in its forward" if lifted else f"holds the constant tensor `{spec.target}`"
+            )
+            raise plan_error("E407", f"the model {what}", *place, "register it as a buffer")
+        if any(isinstance(x, Tensor) and x.is_meta for x in held):
+            headline = "the model has a constant tensor on the meta device, where its number is lost"
+            raise plan_error("E407", headline, *place, "write the number itself, or register it as a buffer")
         self._add(nodes, nodes[0].name, "activation", "")
         number = self._argument(tuple(x.item() for x in held if isinstance(x, Tensor)), "number")
         kwargs = (("dtype", self.values[nodes[0].name].dtype),)
         return Op("aten.scalar_tensor", (number,), kwargs, (nodes[0].name,))
+
+    def _unplaced(self, node: Node) -> PlanError:
+        """What torch.export makes a graph of its own of, said as the model's source says it."""
+        users = " ".join(str(user.target) for user in node.users)
+        inner = dict(self.export.graph_module.named_modules()).get(str(node.target))
+        lines = [self._place(part) for part in inner.graph.nodes] if isinstance(inner, GraphModule) else []
+        place = [line for line in [*lines, self._place(node)] if line][:1]
+        for sign, (what, help) in _BLOCKS.items():
+            if sign in users:
+                return plan_error("E407", f"the model uses {what} in its forward", *place, help)
+        return plan_error(
+            "E407", "the model has a part that moec cannot place", *place, "write it with plain operators"
+        )
 
     def _is_trained(self, spec: InputSpec) -> bool:
         """Is it a parameter, and one that is not frozen?"""
@@ -494,6 +537,10 @@ class _Merger:
             count = len(first.meta["val"])
             outputs = tuple(f"{first.name}_{place}" for place in range(count))
             self.outputs[first.name] = outputs
+            if target == "aten.broadcast_tensors":
+                self.outputs[first.name] = self._broadcast(nodes, outputs)
+                if not set(outputs) & set(self.outputs[first.name]):
+                    return None
             for place, output in enumerate(outputs):
                 vals = tuple(node.meta["val"][place] for node in nodes)
                 self.values[output] = self._value(output, vals, "activation", "")
@@ -505,9 +552,21 @@ class _Merger:
             target, args = _LIKE[target], (args[0], self.values[first.name].shape)
         return Op(target, args, kwargs, outputs, self._where(first))
 
+    def _broadcast(self, nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """What tensors of one shape become: themselves, where nothing is repeated at any of the sizings."""
+        made = list(outputs)
+        for place in range(len(outputs)):
+            given = [node.args[0][place] for node in nodes if isinstance(node.args[0], list | tuple)]
+            tensors = [x for x in given if isinstance(x, Node)]
+            if all(
+                x.meta["val"].shape == node.meta["val"][place].shape for x, node in zip(tensors, nodes, strict=True)
+            ):
+                made[place] = self._name(tensors[0])
+        return tuple(made)
+
     def _random(self, node: Node, target: str) -> PlanError:
         where = self._where(node)
-        place = f"{where.file}:{where.line}: {where.code}" if where.file else f"in `{where.path}`"
+        place = self._place(node) or f"in `{where.path}`"
         help = "take it out, or set its probability to 0: what is random would differ from mesh to mesh"
         return plan_error("E413", f"the model draws random numbers in its forward, with `{target}`", place, help)
 
@@ -533,6 +592,14 @@ class _Merger:
         shape: tuple[Expr, ...] = tuple(self.sizes.express(pair) for pair in zip(*(v.shape for v in vals), strict=True))
         return whole(name, shape, vals[0].dtype, kind, label)
 
+    def _place(self, node: Node) -> str:
+        """The line of the model that made a node, or that first reads it; empty if none is known."""
+        for at in (node, *node.users, *(later for user in node.users for later in user.users)):
+            where = self._where(at)
+            if where.file:
+                return f"{where.file}:{where.line}: {where.code}"
+        return ""
+
     def _where(self, node: Node) -> Where:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path = str(stack[-1][0]) if stack else ""
@@ -541,7 +608,7 @@ class _Merger:
         return Where(path, at.file, at.line, at.code)
 
     def _frames(self, node: Node) -> tuple[Frame, ...]:
-        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if not f.file.startswith(_TORCH))
+        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if not f.file.startswith(_BETWEEN))
 
     def _label(self, nodes: list[Node], ops: Sequence[Op], inputs: Sequence[str]) -> None:
         """Give values the names that the model's source has for them."""
@@ -584,6 +651,13 @@ class _Merger:
             self.values[name] = replace(self.values[name], hint=hint)
 
 
+_BLOCKS = {
+    "set_grad_enabled": ("`torch.no_grad()` or its like", "write `x.detach()` for what needs no gradient"),
+    "autocast": ("`torch.autocast`", "take it out: the plan's `precision` says the type, and `x.float()` casts"),
+    "cond": ("`torch.cond`", "write `torch.where`, which computes both sides"),
+}
+"""Parts of a forward that torch.export makes a graph of its own of, by the operator that runs it."""
+
 _LIKE = {"aten.view_as": "aten.view", "aten.reshape_as": "aten.reshape", "aten.expand_as": "aten.expand"}
 """Operators that look at another tensor only for its shape."""
 
@@ -611,22 +685,3 @@ def _same_as(node: Node, target: str) -> Node | None:
 def _argument_names(node: Node) -> tuple[str, ...]:
     schema = getattr(node.target, "_schema", None)
     return tuple(argument.name for argument in schema.arguments) if schema is not None else ()
-
-
-def _untraceable(error: BaseException) -> PlanError:
-    """What torch says about a model that it cannot run on the meta device or export, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")
-    frames = _frames_of_error(error)
-    place = [f"{frame.file}:{frame.line}: {frame.code}" for frame in frames[-1:]]
-    remedy = "make its sizes smaller" if "overflow" in said else "sizes and branches must not depend on data"
-    return plan_error("E403", f"the model cannot be traced: {said}", *place, remedy)
-
-
-def _frames_of_error(error: BaseException) -> list[Frame]:
-    """Where an error went through, outermost first, without torch and the compiler."""
-    frames = []
-    for file, line, function, code in traceback.extract_tb(error.__traceback__):
-        if not file.startswith((_TORCH, _OWN)):
-            frames.append(Frame(file, line or 0, function, code or function))
-    return frames

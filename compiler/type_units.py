@@ -96,13 +96,18 @@ class _Typing:
         return found
 
     def counter(self) -> Unit | None:
-        """The unit that counts what is valid."""
+        """The unit that counts what is valid: each rank its own part, or all of it where ranks would have to talk."""
         graph = self.program.count
         if graph is None:
             return None
-        inputs = [self.values[name] for name in graph.inputs]
-        placed = place(graph, inputs, self.program.plan, self.program.sizes, {}, {})
-        return self._unit("count", graph, placed, "")
+        split = [self.values[name] for name in graph.inputs]
+        whole = [replace(value, placement=Placement(tuple(() for _ in value.shape))) for value in split]
+        for inputs in (split, whole):
+            placed = place(graph, inputs, self.program.plan, self.program.sizes, {}, {})
+            unit = self._unit("count", graph, placed, "")
+            if len(unit.forward) == 1:
+                return unit
+        raise AssertionError("of whole inputs ranks count alone")
 
     def _input(self, value: Value, dims: tuple[str | None, ...]) -> Value:
         """An input of the model is read as the plan splits its dims."""

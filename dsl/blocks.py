@@ -4,7 +4,7 @@ from moec.dsl.report import Report
 from moec.dsl.schema import BLOCKS, SCHEDULES
 from moec.dsl.source import Place, Source, Span
 from moec.dsl.suggest import did_you_mean, listed
-from moec.dsl.syntax import Block, Document
+from moec.dsl.syntax import Block, Document, Line
 
 NEEDED = ("model", "mesh", "schedule")
 TITLED = ("model", "schedule", "hardware")
@@ -38,8 +38,18 @@ def _report_missing(document: Document, missing: list[str], report: Report) -> N
         help = f"a plan has at least {listed(NEEDED)}"
         report.error("E004", "the plan says nothing", place.label("no block up to here"), help=[help])
         return
-    help = [f"write {', '.join(f'`{BLOCKS[kind]}`' for kind in missing)}"]
+    written = {**BLOCKS, "mesh": _mesh_for(document)}
+    needed = ["shard"] if "mesh" in missing and all(b.kind.text != "shard" for b in document.blocks) else []
+    written["shard"] = "shard { batch over dp }"
+    help = [f"write {', '.join(f'`{written[kind]}`' for kind in (*missing, *needed))}"]
     report.error("E111", f"the plan lacks {listed(missing)}", place.label("the plan ends here"), help=help)
+
+
+def _mesh_for(document: Document) -> str:
+    """A mesh of the axes that the plan places dims over, or of one that it could."""
+    items = [item for block in document.blocks if block.kind.text == "shard" for item in block.items]
+    axes = dict.fromkeys(axis.text for item in items if isinstance(item, Line) for axis in item.axes)
+    return f"mesh {{ {'  '.join(f'{axis} = 2' for axis in axes) or 'dp = 2'} }}"
 
 
 def _end(source: Source) -> Place:

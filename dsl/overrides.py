@@ -44,7 +44,9 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
 def _apply(document: Document, text: str) -> Document:
     source = Source(COMMAND_LINE, text)
     written, equal, _ = text.partition("=")
-    if not equal or not _PATH.fullmatch(written) or written.count(".") >= _MOST_PARTS:
+    if not equal and _PATH.fullmatch(written):
+        raise _fault(Place(source, Span(0, len(written))), "no value follows", f"write `--set {written.strip()}=VALUE`")
+    if not _PATH.fullmatch(written) or written.count(".") >= _MOST_PARTS:
         raise _fault(Place(source, Span(0, len(written))), "not a path of names", "write `--set mesh.tp=8`")
     path = _words(source, written)
     start = len(written) + 1

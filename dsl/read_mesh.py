@@ -44,8 +44,8 @@ def read_axes(block: Block, reading: Reading) -> tuple[Axis, ...] | None:
 def _read_axis(setting: Setting, written: list[Setting], reading: Reading) -> Axis | None:
     name, value = setting.name, setting.value
     reading.places[f"mesh.{name.text}"] = setting.place
-    if not _NAME.fullmatch(name.text) or name.text == "self":
-        help = ["write it in small letters, such as `tp` or `data_fast`"]
+    if not _NAME.fullmatch(name.text) or name.text in ("self", "world"):
+        help = ["take small letters, such as `tp` or `data_fast`, and neither `self` nor `world`"]
         reading.report.error("E113", f"`{name.text}` cannot be the name of an axis", name.place.label(), help=help)
         return None
     if not reading.identifier(name, "an axis"):

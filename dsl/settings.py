@@ -80,7 +80,10 @@ def read_settings(block: Block, path: str, names: Names, report: Report, also: I
     for setting in once((item for item in block.items if isinstance(item, Written)), report):
         name = setting.name.text
         if name not in schema:
-            _report_unknown(setting.name, block, (*schema, *also), report)
+            if name in also:
+                _report_block(setting, block, report)
+            else:
+                _report_unknown(setting.name, block, (*schema, *also), report)
             meant.add(nearest(name, schema) or name)
             continue
         meant.add(name)
@@ -213,6 +216,13 @@ def _wrong_word(value: Value, words: tuple[str, ...], name: str, report: Report)
 def _report_unknown(word: Word, block: Block, known: tuple[str, ...], report: Report) -> None:
     headline = f"`{block.kind.text}` has no setting `{word.text}`"
     report.error("E107", headline, word.place.label("unknown setting"), help=did_you_mean(word.text, known, "settings"))
+
+
+def _report_block(setting: Written, block: Block, report: Report) -> None:
+    name, kind = setting.name.text, block.kind.text
+    help = f"write `{name} {{ ... }}`, or one of its settings from the command line: `--set {kind}.{name}.NAME=VALUE`"
+    label = setting.name.place.label("not a setting")
+    report.error("E107", f"`{name}` of `{kind}` is a block", label, help=[help])
 
 
 def _report_missing(block: Block, missing: list[str], report: Report) -> None:

@@ -1,26 +1,41 @@
 """The command line: its commands and their options."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
 import moec
 from moec.dsl.diagnostics import PlanError, plan_error
+from moec.dsl.suggest import did_you_mean, listed, nearest
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of one command; raises PlanError for a command line that is none."""
     own, separator, passed = _split(list(arguments))
-    options, unknown = _parser().parse_known_args(own)
+    parser, commands = _parser()
+    if own and not own[0].startswith("-") and own[0] not in commands:
+        raise _fault(f"there is no command `{own[0]}`", *did_you_mean(own[0], commands, "commands"))
+    options, unknown = parser.parse_known_args(own)
     if unknown:
-        command = options.command
-        help = f"`moec {command} --help` lists what there is"
-        help = "`moec run PLAN -- ...` passes arguments on to main.py" if command == "run" else help
-        raise _fault(f"unknown arguments: {' '.join(unknown)}", help)
+        headline = f"unknown arguments: {' '.join(unknown)}"
+        raise _fault(headline, *_meant(unknown, commands[options.command], options.command))
     if separator and options.command != "run":
         raise _fault(f"`moec {options.command}` passes nothing on", "leave `--` and what follows it out")
     options.passed = passed
     return options
+
+
+def _meant(unknown: Sequence[str], parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """The options that misspelt ones are close to, or else where all are listed."""
+    options = re.findall(r"(?<![\w-])--[a-z-]+", parser.format_help())
+    words = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+    close = [option for word in words if (option := nearest(word, options))]
+    if close:
+        return [f"did you mean {listed(close)}?"]
+    if command == "run":
+        return ["`moec run PLAN -- ...` passes arguments on to main.py"]
+    return [f"`moec {command} --help` lists what there is"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,8 +46,8 @@ class _Parser(argparse.ArgumentParser):
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
-def _fault(headline: str, help: str) -> PlanError:
-    return plan_error("E115", headline, help)
+def _fault(headline: str, *help: str) -> PlanError:
+    return plan_error("E115", headline, *help)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
@@ -43,7 +58,8 @@ def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
     return arguments[:at], True, arguments[at + 1 :]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """That of the command line, and those of its commands by name."""
     parser = _Parser(prog="moec", description="Compile a plan into one readable PyTorch program for every rank.")
     parser.add_argument("--version", action="version", version=f"moec {moec.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -55,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_new(_plain_command(commands, "new", "write a plan to start from"))
     _add_fmt(_plain_command(commands, "fmt", "write plans in their canonical form"))
     _add_explain(_plain_command(commands, "explain", "say what the code of a diagnostic means"))
-    return parser
+    return parser, dict(commands.choices)
 
 
 def _plain_command(commands: _Commands, name: str, help: str) -> argparse.ArgumentParser:

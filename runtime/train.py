@@ -15,9 +15,10 @@ from typing import TextIO
 import torch
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
+import moec
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
-from moec.runtime.certificate import Local, warning
+from moec.runtime.certificate import Local, mixed, warning
 from moec.runtime.data import DataFault, open_source
 from moec.runtime.distributed import connect, find_store
 from moec.runtime.handshake import Refusal, shake_hands
@@ -79,18 +80,26 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
     local = Local.read(folder, f"{name}.py")
-    facts = {"the program": local.digest, "torch": torch.__version__, "the seed": str(options.seed)}
+    facts = {
+        "the program": local.digest,
+        "moec": moec.__version__,
+        "torch": torch.__version__,
+        "the seed": str(options.seed),
+    }
     try:
         source = open_source(job, options.data, options.seed)
         values = ModuleValues(job.model, options.seed) if job.model else None
         log = _open_log(options.log if rank == 0 else None)
     except (DataFault, ModelFault) as fault:
-        shake_hands(store, rank, job.world_size, gethostname(), facts, local.rank, str(fault), timeout)
+        shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, str(fault), timeout)
         raise
     facts["the data"] = source.fingerprint
-    own = shake_hands(store, rank, job.world_size, gethostname(), facts, local.rank, "", timeout)
+    cards = shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, "", timeout)
+    doubt = warning(folder, local, cards)
+    if doubt and mixed(cards):
+        raise Refusal(mixed(cards))
     if rank == 0:
-        _warn(warning(folder, local, own), folder)
+        _warn(doubt, folder)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
     communicator.use(ranks)
     run = Run(rank_module, job, Initial(options.seed, values), source, device)

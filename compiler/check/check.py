@@ -138,10 +138,11 @@ class _Check:
         return [fault for fault in faults if fault.check in self.only]
 
     def _stop_at(self, faults: Sequence[Fault]) -> None:
-        """What comes after builds on what they are about."""
+        """What comes after builds on what they are about. Those that no numbers excuse are told first."""
         found = self.heard(faults)
         if found:
-            raise Wrong(found[0].check, found[0].message, found[0].site)
+            first = min(found, key=lambda fault: fault.by_numbers)
+            raise Wrong(first.check, first.message, first.site, first.by_numbers)
 
     def _stage(self, number: int, regions: Mapping[str, Region]) -> StageText:
         name = f"stage_{number}.py"

@@ -25,6 +25,7 @@ class Fault:
     check: str  # one of CHECKS
     message: str
     site: Site | None = None
+    by_numbers: bool = False  # whether runs can show that it does not matter: another way to compute the same
 
     def __str__(self) -> str:
         return f"{self.site}: {self.message}" if self.site is not None else self.message
@@ -40,6 +41,6 @@ def to_tell(faults: Iterable[Fault], most: int = 3) -> list[Fault]:
 class Wrong(Exception):
     """Raised where a program cannot go on."""
 
-    def __init__(self, check: str, message: str, site: Site | None = None) -> None:
+    def __init__(self, check: str, message: str, site: Site | None = None, by_numbers: bool = False) -> None:
         super().__init__(message)
-        self.fault = Fault(check, message, site)
+        self.fault = Fault(check, message, site, by_numbers)

@@ -1,7 +1,7 @@
 """What the check knows of a region: which of its results carry a gradient, and over which groups its ranks differ."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 
@@ -19,9 +19,11 @@ class Behind:
     args: frozenset[int] = frozenset()
     given: frozenset[int] = frozenset()
     groups: frozenset[Axes] = frozenset()
+    reached: frozenset[int] = frozenset()  # of the arguments, those to which a gradient flows back
 
     def __or__(self, other: "Behind") -> "Behind":
-        return Behind(self.args | other.args, self.given | other.given, self.groups | other.groups)
+        given, groups = self.given | other.given, self.groups | other.groups
+        return Behind(self.args | other.args, given, groups, self.reached | other.reached)
 
 
 NOTHING = Behind()
@@ -42,10 +44,11 @@ class Region:
 def region_of(name: str, stage: int, compute: Compute, unit: Unit, sizes: Sizes) -> Region:
     grads = tuple(unit.values[output].differentiable for output in compute.outputs)
     args = (*compute.inputs, *compute.weights)
-    made_of = {name: Behind(args=frozenset((place,))) for place, name in enumerate(args)}
+    made_of = {name: Behind(frozenset((place,)), reached=frozenset((place,))) for place, name in enumerate(args)}
     for op in compute.ops:
         made = reduce(or_, (made_of[name] for name in op.inputs), Behind(groups=_groups(op)))
-        made_of |= dict.fromkeys(op.outputs, made)
+        constant = replace(made, reached=frozenset())
+        made_of |= {out: made if unit.values[out].differentiable else constant for out in op.outputs}
     gradients = _gradients(compute, unit, sizes, made_of)
     results = tuple(made_of[output] for output in compute.outputs)
     return Region(name, stage, len(args), grads, results, tuple(gradients.get(name, NOTHING) for name in args))
@@ -56,7 +59,7 @@ def _gradients(compute: Compute, unit: Unit, sizes: Sizes, made_of: Mapping[str,
     carried = [name for name in compute.outputs if unit.values[name].differentiable]
     found = {name: Behind(given=frozenset((place,))) for place, name in enumerate(carried)}
     for op in reversed(compute.ops):
-        arriving = [found[name] for name in op.outputs if name in found]
+        arriving = [found[name] for name in op.outputs if name in found and unit.values[name].differentiable]
         if not arriving:
             continue
         given = reduce(or_, arriving, Behind(groups=_groups(op)))
@@ -132,7 +135,7 @@ Sources = tuple[frozenset[Axes], tuple[Term, ...]]
 def worked_on(region: Region, gradient: Term) -> tuple[Term, list[Sources]]:
     """The argument that a gradient is of, and what each result is made of that carries a gradient to it."""
     _, args, places = _taken_apart(gradient)
-    made = [made for made, grad in zip(region.made_of, region.results, strict=True) if grad and made.args & places]
+    made = [made for made, grad in zip(region.made_of, region.results, strict=True) if grad and made.reached & places]
     return args[min(places)], [(each.groups, tuple([args[n] for n in sorted(each.args)])) for each in made]
 
 

@@ -15,6 +15,7 @@ from types import BuiltinMethodType
 import torch
 
 from moec import runtime
+from moec.compiler.check.execute import OPERANDS
 from moec.compiler.check.faults import Fault
 from moec.compiler.check.terms import Site
 from moec.compiler.rules import MODULES
@@ -39,6 +40,13 @@ _NODES = (
 )
 
 
+_WAYS = (ast.If, ast.IfExp, ast.While, ast.Match, ast.Try, ast.With, ast.Assert, ast.BoolOp)
+"""Where ranks, or the same text at other sizes, may go another way: no run of small sizes speaks for that."""
+
+_TALKS = re.compile(r"(\w+_)?(forward|backward)|count|reduce_gradients|step")
+_TALKING = frozenset((*OPERANDS, "all_reduce_together"))
+
+
 def check_text(file: str, text: str, first: int = 1) -> Iterator[Fault]:
     """What the file of a stage or of the sizes, or a rank's schedule from line `first` on, says beyond the list."""
     try:
@@ -48,6 +56,10 @@ def check_text(file: str, text: str, first: int = 1) -> Iterator[Fault]:
         yield Fault("text", f"this is no Python: {fault}", Site(file, first + (line or 1) - 1))
         return
     lines = text.splitlines()
+    for name, number in _bound_twice(tree):
+        yield Fault("text", f"binds `{name}` a second time", Site(file, first + number - 1, lines[number - 1].strip()))
+    for node, said in (*_in_regions(tree), *_open_loops(tree)):
+        yield Fault("text", said, Site(file, first + node.lineno - 1, lines[node.lineno - 1].strip()))
     defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
         said = _said(node, defined)
@@ -57,7 +69,51 @@ def check_text(file: str, text: str, first: int = 1) -> Iterator[Fault]:
                 "text",
                 f"{said}, which no emitted program does",
                 Site(file, first + number - 1, lines[number - 1].strip()),
+                by_numbers=not isinstance(node, _WAYS),
             )
+
+
+def _bound_twice(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Names of a file that mean two things, and where they begin to mean the second."""
+    known: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found = [name.asname or name.name.partition(".")[0] for name in names]
+                found = [name for name in found if name != "torch" or name not in known]
+            case ast.FunctionDef(name=name):
+                found = [name]
+            case ast.Assign(targets=targets):
+                found = [target.id for target in targets if isinstance(target, ast.Name)]
+            case _:
+                found = []
+        yield from ((name, node.lineno) for name in found if name in known)
+        known.update(found)
+
+
+def _in_regions(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
+    """What functions that a tape runs do and must not: talk to other ranks, or loop as often as data says."""
+    for function in tree.body:
+        if not isinstance(function, ast.FunctionDef) or _TALKS.fullmatch(function.name):
+            continue
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Name(id=name)) if name in _TALKING:
+                    yield node, f"`{function.name}` is a region, and calls {name}: regions do not talk"
+                case ast.For() | ast.ListComp():
+                    yield node, f"`{function.name}` is a region, and loops: regions are straight lines"
+
+
+def _open_loops(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
+    """Ranges whose length is more than numbers, sizes and the count of micro-batches."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+            known = (ast.Constant, ast.BinOp, ast.operator, ast.expr_context)
+            parts = [part for arg in node.args for part in ast.walk(arg) if not isinstance(part, known)]
+            names = {".".join(_chain(part)) for part in parts if isinstance(part, ast.Name | ast.Attribute)}
+            sizes = all(name.isupper() or name in ("run", "run.job", "run.job.accumulate") for name in names)
+            if not sizes or any(not isinstance(part, ast.Name | ast.Attribute) for part in parts):
+                yield node, "loops as often as data says, which no emitted program does"
 
 
 def _said(node: ast.AST, defined: set[str]) -> str:

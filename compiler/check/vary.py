@@ -2,8 +2,8 @@
 
 A value differs along an axis if it was made of something that does: a slice of a weight or of an input, or a rank's own
 coordinate. Sums and gathers over an axis end that, exchanges and slices begin it. A gradient differs as what it is made
-of does, that of the loss where every rank counts its own. And where ranks do different work with what they all have,
-the gradients of it are parts of one sum, even if they should be alike.
+of does, that of the loss perhaps where every rank counts its own. And where ranks do different work with what they all
+have, the gradients of it are parts of one sum, even if they should be alike.
 
 From this alone it follows over what the gradient of a weight must be summed: along what its contributions differ
 between ranks that have the same weight.
@@ -85,7 +85,7 @@ class Variance:
         parts = Differs.any(self._known[part.number] for part in term.parts)
         match term.kind:
             case "seed":
-                return Differs.along(self.seed)
+                return Differs(perhaps=self.seed)
             case "weight":
                 return Differs.along(NOTHING.union(*(self.weights.get(str(name), NOTHING) for name in term.what)))
             case "input":

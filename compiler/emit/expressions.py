@@ -160,7 +160,10 @@ def _sized(name: str) -> Write:
     """view and its like: the shape is that of a rank's part."""
 
     def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
-        return Text(f"{writer.first(op, values)}.{name}({', '.join(writer.sizes.shape(writer.output(op)))})")
+        shape = writer.sizes.shape(writer.output(op))
+        if not shape and not writer.unit.values[op.inputs[0]].shape:
+            return values[op.inputs[0]]  # a scalar stays one
+        return Text(f"{writer.first(op, values)}.{name}({', '.join(shape) or '()'})")
 
     return write
 
@@ -173,10 +176,13 @@ def _copy(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
 
 
 def _made(name: str) -> Write:
-    """A tensor made out of nothing, on the device of the others."""
+    """A tensor made out of nothing, on the device of the others; a floating one states its type."""
 
     def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
         arguments = writer.arguments(op, values)
+        dtype = writer.output(op).dtype
+        if dtype.is_floating_point and all(key != "dtype" for key, _ in op.kwargs):
+            arguments.append(f"dtype={dtype_text(dtype)}")
         device = [f"device={writer.device}"] if writer.device else []
         return Text(f"torch.{name}({', '.join([*arguments, *device])})")
 
@@ -216,6 +222,10 @@ def _slice(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
     return Text(f"{writer.first(op, values)}[{', '.join(index)}]")
 
 
+_BENDS = {"huber_loss": "delta", "smooth_l1_loss": "beta"}
+"""Losses that are squares near zero, and what says how near."""
+
+
 def _loss(name: str, reduction: int) -> Write:
     def write(writer: Writer, op: Op, values: Mapping[str, Text]) -> Text:
         args = [*op.args, *(None,) * 8]
@@ -224,6 +234,8 @@ def _loss(name: str, reduction: int) -> Write:
             texts += [f"weight={writer.argument(args[2], values)}"] if args[2] is not None else []
             texts += [f"ignore_index={args[4]!r}"] if args[4] not in (None, -100) else []
             texts += [f"label_smoothing={args[5]!r}"] if args[5] else []
+        if name in _BENDS and len(op.args) > 3 and op.args[3] != 1.0:
+            texts += [f"{_BENDS[name]}={writer.argument(args[3], values)}"]
         if name == "binary_cross_entropy_with_logits":
             given = zip(("weight", "pos_weight"), args[2:4], strict=True)
             texts += [f"{word}={writer.argument(arg, values)}" for word, arg in given if arg is not None]
@@ -286,6 +298,8 @@ _OPERATORS: dict[str, Write] = {
     "cross_entropy_loss": _loss("cross_entropy", 3),
     "mse_loss": _loss("mse_loss", 2),
     "l1_loss": _loss("l1_loss", 2),
+    "huber_loss": _loss("huber_loss", 2),
+    "smooth_l1_loss": _loss("smooth_l1_loss", 2),
     "binary_cross_entropy_with_logits": _loss("binary_cross_entropy_with_logits", 4),
     "where.self": _where,
     "layer_norm": _layer_norm,
@@ -313,7 +327,7 @@ _METHODS = frozenset(
 
 _FUNCTIONAL = frozenset(
     (
-        "pad rms_norm silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh glu max_pool1d "
+        "pad prelu rms_norm silu relu relu6 elu selu leaky_relu mish hardswish hardsigmoid hardtanh glu max_pool1d "
         "max_pool2d max_pool3d adaptive_avg_pool2d adaptive_avg_pool3d"
     ).split()
 )

@@ -12,6 +12,9 @@ from sympy import Add, Expr, Integer, Mul, Number, Pow, Rational, Symbol
 from moec.compiler.placement import Axes
 from moec.compiler.program import Program, Value
 
+RESERVED = frozenset("F DTYPE FLOAT WEIGHTS STACKED UNITS INPUTS ACTIVATIONS_IN GRADIENTS_IN".split())
+"""What else is in capitals in the files of stages and sizes."""
+
 
 @dataclass(slots=True)
 class SizeNames:
@@ -29,7 +32,7 @@ class SizeNames:
         if isinstance(size, Integer):
             return str(int(size))
         if isinstance(size, Symbol):
-            name = size.name.upper()
+            name = self._name(size.name)
             self.whole[name] = size
             return name
         if isinstance(size, Add):
@@ -47,6 +50,17 @@ class SizeNames:
         return self._product(
             size, lambda symbol: self._part_name(symbol, axes, "") if symbol == split else self.text(symbol)
         )
+
+    @property
+    def _symbols(self) -> list[str]:
+        return list(self.program.sizes.sizings[0])
+
+    def _name(self, symbol: str) -> str:
+        """In capitals, and like nothing else that stands in capitals in emitted text."""
+        name = symbol.upper()
+        rivals = [other for other in self._symbols if other.upper() == name]
+        name += "_" * (rivals.index(symbol) if symbol in rivals else 0)
+        return f"{name}_" if name in RESERVED else name
 
     def shape(self, value: Value) -> tuple[str, ...]:
         """The shape of a rank's part of a value."""
@@ -106,7 +120,8 @@ class SizeNames:
             stem = size.name.upper() if isinstance(size, Symbol) else base
             names = [f"LOCAL_{stem}", f"{stem}_PER_{self.program.plan.mesh.name(axes).upper()}"]
             names += [f"LOCAL_{stem}_{n}" for n in range(2, 100)]
-            name = next(name for name in names if name not in self.parts and name not in self.whole)
+            wholes = {symbol.upper() for symbol in self._symbols}
+            name = next(name for name in names if name not in self.parts and name not in wholes)
             self.parts[name] = size, axes
             self._of_part[size, axes] = name
         return self._of_part[size, axes]

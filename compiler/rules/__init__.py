@@ -12,6 +12,7 @@ from moec.compiler.rules.elementwise import (
     cast,
     elementwise,
     linear_division,
+    prelu,
     product,
     sum_of_two,
 )
@@ -35,6 +36,7 @@ RULES: dict[str, RuleOf] = {
     **{f"aten.{name}": elementwise(linear) for name, linear in LINEAR.items()},
     **{f"aten.{name}": cast for name in CASTS},
     **{f"aten.{name}": sum_of_two for name in SUMS},
+    "aten.prelu": prelu,
     "aten.mul.Tensor": product,
     "aten.div.Tensor": linear_division,
     "aten.broadcast_tensors": broadcast,
@@ -130,6 +132,8 @@ RULES: dict[str, RuleOf] = {
     "aten.cross_entropy_loss": reductions.cross_entropy,
     "aten.mse_loss": reductions.pairwise_loss,
     "aten.l1_loss": reductions.pairwise_loss,
+    "aten.huber_loss": reductions.pairwise_loss,
+    "aten.smooth_l1_loss": reductions.pairwise_loss,
     "aten.binary_cross_entropy_with_logits": reductions.pairwise_loss,
     **{
         f"aten.{name}": reductions.whole

@@ -133,6 +133,14 @@ def cast(seen: Seen) -> Rule:
     return elementwise("0" if floating else "")(seen)
 
 
+def prelu(seen: Seen) -> Rule:
+    """The slope is one, or one a channel."""
+    rank = len(seen.inputs[0].shape)
+    factors: Factors = tuple(f"d{dim}" for dim in range(rank))
+    slope = factors[1:2] if rank > 1 and seen.inputs[1].shape == seen.inputs[0].shape[1:2] else (None,)
+    return Rule((factors, slope[: len(seen.inputs[1].shape)]), (factors,))
+
+
 def linear_division(seen: Seen) -> Rule:
     """x / y is linear in x, for a y that every rank has."""
     rule = elementwise("")(seen)

@@ -128,7 +128,7 @@ def mean_loss(place: int) -> Expansion:
         if seen.integer(place, "reduction", MEAN) != MEAN:
             return False
         total = replace(placer.graph.values[op.outputs[0]], name=placer.new_name("total"), label="total")
-        args = (*op.args[:place], *(None,) * (place - len(op.args)), SUM)
+        args = (*op.args[:place], *(None,) * (place - len(op.args)), SUM, *op.args[place + 1 :])
         adding = Op(op.target, args, (), (total.name,), op.where)
         placer.apply(adding, RULES[op.target](Seen(adding, seen.inputs, (total,), placer.sizes)), [total])
         _divide(placer, op, total.name, Mul(*seen.inputs[0].shape))
@@ -200,6 +200,8 @@ EXPANSIONS: dict[str, Expansion] = {
     "aten.mean.dim": mean,
     "aten.mse_loss": mean_loss(2),
     "aten.l1_loss": mean_loss(2),
+    "aten.huber_loss": mean_loss(2),
+    "aten.smooth_l1_loss": mean_loss(2),
     "aten.binary_cross_entropy_with_logits": mean_loss(4),
     "aten.scaled_dot_product_attention": attention,
     "aten.new_zeros": new_filled(0.0),

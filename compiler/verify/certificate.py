@@ -31,7 +31,9 @@ _EMITTED = "as moec emits them for these sizes"
 
 def compiled_certificate(program: Program, files: Mapping[str, str], checked: Report, folder: Path) -> str:
     """Of files that passed their check and are about to be written; runs of before that speak for them stay."""
-    return _text(program, files, checked, _runs_that_hold(folder, program, files), [checked.claim])
+    runs = _runs_that_hold(folder, program, files)
+    passed = not checked.faults and all(run["equal"] for run in runs)
+    return _text(program, files, checked, runs, [checked.claim], passed)
 
 
 def verified_certificate(verdict: Verdict, folder: Path) -> str:
@@ -42,23 +44,30 @@ def verified_certificate(verdict: Verdict, folder: Path) -> str:
     before = _runs_that_hold(folder, verdict.program, verdict.files)
     runs += [run for run in before if _kind(run) not in kinds]
     said = [verdict.checked.claim, *statement(verdict)[1:]] if not verdict.checked.faults else statement(verdict)
-    return _text(verdict.program, verdict.files, verdict.checked, runs, said)
+    return _text(verdict.program, verdict.files, verdict.checked, runs, said, verdict.equal)
 
 
 def is_of(folder: Path, files: Mapping[str, str]) -> bool:
     """Are these the files in the folder?"""
     try:
-        return all((folder / name).read_text(encoding="utf-8") == text for name, text in files.items())
+        there = {name: (folder / name).read_text(encoding="utf-8") for name in files}
+        return digests_of(there) == digests_of(files)
     except (OSError, UnicodeDecodeError):
         return False
 
 
 def _text(
-    program: Program, files: Mapping[str, str], checked: Report, runs: Sequence[Run], statement: Sequence[str]
+    program: Program,
+    files: Mapping[str, str],
+    checked: Report,
+    runs: Sequence[Run],
+    statement: Sequence[str],
+    passed: bool,
 ) -> str:
     record = {
         "plan": program.plan.name,
         "moec": moec.__version__,
+        "passed": passed,
         "programs": asdict(digests_of(files)),
         "static": {
             "proved": not checked.faults,

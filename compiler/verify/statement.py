@@ -33,6 +33,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
             yield f"all of it ran in float64, which says nothing of precisions: see {', '.join(casts)}"
         if verdict.equal and checked.faults:
             yield f"by another way than moec's, so only as far as numbers tell: {checked.faults[0]}"
+    if verdict.unjudged:
+        yield f"{' and '.join(verdict.unjudged)} is not what moec writes, and was not judged: no certificate covers it"
     numbers = max(verdict.errors.values()) <= TOLERANCE
     shown = ", ".join(f"{kind} {error:.1e}" for kind, error in verdict.errors.items())
     yield f"{'equal to' if numbers else 'DIFFERENT FROM'} the unsharded model; largest relative errors: {shown}"
@@ -49,7 +51,8 @@ def _how(verdict: Verdict, run: Tested) -> str:
 
 def _reach(verdict: Verdict) -> str:
     sizes = "small sizes" if verdict.shrunk else "these sizes too"
-    return f"the first line holds for all inputs at the plan's own sizes; the others were tested on some, at {sizes}"
+    what = "what regions compute was tested on some"
+    return f"the first line holds for all inputs at the plan's own sizes; {what}, at {sizes}"
 
 
 def _edited(verdict: Verdict) -> str:

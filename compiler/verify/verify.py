@@ -7,15 +7,15 @@ every gradient and every weight are compared in each of three optimizer steps, a
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moec.compiler.check import Report, check, to_tell
+from moec.compiler.check import CHECKS, Report, check, to_tell
 from moec.compiler.emit import emit
 from moec.compiler.program import Program
 from moec.compiler.verify.compare import Comparison, compare
 from moec.compiler.verify.expected import Expected, expected
-from moec.compiler.verify.find_fault import Edit, edits_of, fault_text, locate
+from moec.compiler.verify.find_fault import Edit, differs, edits_of, fault_text, locate
 from moec.compiler.verify.memory import check_memory
 from moec.compiler.verify.processes import Failed, run_processes
 from moec.compiler.verify.run_ranks import Outcome, Setting, one_thread, run_all, run_one_step, written
@@ -43,6 +43,7 @@ class Verdict:
     tested: tuple[Tested, ...]
     faults: tuple[str, ...]
     seconds: float
+    unjudged: tuple[str, ...] = ()  # files that are not as moec writes them, and at which nothing here looks
 
     @property
     def equal(self) -> bool:
@@ -84,12 +85,22 @@ def verify(
         return Verdict(program, files, tuple(edits), None, (), unreadable, time.perf_counter() - started)
     own_schedule = any(edit.file.startswith("rank_") for edit in edits)
     trial = exact(program) if exact_shape else shrink(program, plan.schedule.accumulate if own_schedule else None)
-    checked = check(program, files)
+    checked = _checked(program, files)
     with one_thread():
         tested = _test(trial, emit(trial.program, trial.sizing, double=True), texts, edits, torchrun)
     numbers = [_on(run, fault) for run in tested for fault in run.comparison.faults]
     faults = _with_checked(checked, numbers, edits)
-    return Verdict(program, files, tuple(edits), checked, tested, faults, time.perf_counter() - started)
+    unjudged = ("main.py",) if build is not None and differs(build / "main.py", full["main.py"]) else ()
+    return Verdict(program, files, tuple(edits), checked, tested, faults, time.perf_counter() - started, unjudged)
+
+
+def _checked(program: Program, files: Mapping[str, str]) -> Report:
+    """The check, and where only words of the text keep it from going on, what it finds beside these."""
+    report = check(program, files)
+    if not report.faults or not all(fault.check == "text" and fault.by_numbers for fault in report.faults):
+        return report
+    rest = check(program, files, [part for part in CHECKS if part != "text"])
+    return replace(report, faults=(*report.faults, *rest.faults))
 
 
 def _with_checked(checked: Report, numbers: list[str], edits: Sequence[Edit]) -> tuple[str, ...]:
@@ -97,7 +108,8 @@ def _with_checked(checked: Report, numbers: list[str], edits: Sequence[Edit]) ->
 
     Programs that were edited by hand may compute the same by another way, which it does not follow: numbers decide.
     """
-    followed = [fault for fault in checked.faults if not edits or numbers or fault.check not in ("text", "values")]
+    open_to_numbers = [fault for fault in checked.faults if fault.by_numbers or fault.check == "values"]
+    followed = [fault for fault in checked.faults if not edits or numbers or fault not in open_to_numbers]
     return (*(str(fault) for fault in to_tell(followed)), *numbers)
 
 

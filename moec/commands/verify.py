@@ -3,6 +3,8 @@
 import argparse
 import json
 import math
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +30,14 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
     from moec.compiler.verify import statement, verify
 
     output = default_folder(plan)
+    if options.certificate is not None and not Path(options.certificate).absolute().parent.is_dir():
+        headline = f"`{options.certificate}` cannot be written: its folder is not there"
+        raise plan_error("E502", headline, f"make the folder first: mkdir -p {Path(options.certificate).parent}")
     program = compiled(plan)
-    with working(f"running the programs of {program.world_size} ranks, and the unsharded model"):
+    with (
+        redirect_stdout(sys.stderr),
+        working(f"running the programs of {program.world_size} ranks, and the unsharded model"),
+    ):
         verdict = verify(plan, program, build, output, options.exact_shape, options.torchrun)
     certificate = _certify(verdict, build or output, options.certificate)
     if options.json:
@@ -51,7 +59,9 @@ def _certify(verdict: "Verdict", folder: Path, elsewhere: str | None) -> Path | 
     try:
         write_certificate(path, verified_certificate(verdict, folder))
     except OSError as fault:
-        raise plan_error("E502", f"`{path}` cannot be written: {fault.strerror}", "--certificate FILE") from None
+        raise plan_error(
+            "E502", f"`{path}` cannot be written: {fault.strerror}", "write it elsewhere: --certificate FILE"
+        ) from None
     return path
 
 

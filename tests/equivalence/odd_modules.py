@@ -174,6 +174,62 @@ class Counted(Plain):
         return F.cross_entropy(scores, label, reduction="sum"), torch.tensor(label.numel())
 
 
+class CountedByMask(Plain):
+    """The count is the sum of a mask that is made floating, and the sum has the same mask as a factor."""
+
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scores(self.stem(x))
+        mask = (label > 0).float()
+        return (F.cross_entropy(scores, label, reduction="none") * mask).sum(), mask.sum()
+
+
+class CountedTwice(Plain):
+    """The count reads what a loss of equal shapes reads as well, and is of half precision where the plan is."""
+
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        wanted = x.mean(-1)
+        made = self.scores(x).mean(-1, keepdim=True).expand_as(wanted)
+        seen = (wanted > 0).to(x.dtype) * (x[..., 0] > 0).to(x.dtype)
+        return (F.mse_loss(made, wanted, reduction="none") * seen).sum(), seen.sum()
+
+
+class Written(Plain):
+    """A part of a copy is overwritten with a number."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        x = self.stem(x).clone()
+        x[:, 0] = 0
+        x[..., 1] = 0.1
+        return F.cross_entropy(self.scores(x), label)
+
+
+class Made(Plain):
+    """Tensors made out of nothing, with no type and no device stated, and numbers made tensors."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        rows = x.shape[1]
+        h = torch.zeros(x.shape[0], x.shape[2])
+        for row in range(2):
+            h = torch.tanh(self.stem(x[:, row]) + self.stem(h))
+        mask = torch.ones(rows, rows).tril()
+        x = mask @ x + torch.linspace(0, 1, rows)[:, None].to(x.dtype) + h[:, None] * torch.full((1, 1, 1), 0.1)
+        scores = self.scores(x) * torch.arange(1, CLASSES + 1)
+        return F.cross_entropy(scores, label) * torch.tensor(0.1, device=x.device)
+
+
+class Bends(Plain):
+    """Slopes that are learned, and losses that are squares near zero only."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.slope, self.slopes = nn.PReLU(), nn.PReLU(rows)
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scores = self.scores(self.slopes(self.slope(self.stem(x))))
+        wanted = F.one_hot(label, CLASSES).to(scores.dtype)
+        return F.huber_loss(scores, wanted, delta=0.7) + F.smooth_l1_loss(scores, wanted, beta=0.3)
+
+
 class Softened(nn.Module):
     """The last layer mixes rows, and after it their mean is taken: the gradients of all rows are alike."""
 
@@ -510,6 +566,37 @@ class NoLoss(Plain):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return self.scores(x)
+
+
+class Dictionary(Plain):
+    """Returns the loss by name."""
+
+    def forward(self, x: Tensor, label: Tensor) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(self.scores(x), label)}
+
+
+class CountedByWeight(Plain):
+    """The count is no whole number."""
+
+    def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        weight = label * 0.5
+        return (F.cross_entropy(self.scores(x), label, reduction="none") * weight).sum(), weight.sum()
+
+
+class WithoutGradient(Plain):
+    """A part that is computed within no_grad."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        with torch.no_grad():
+            most = x.abs().max()
+        return F.cross_entropy(self.scores(x / most), label)
+
+
+class Lifted(Plain):
+    """A tensor of several numbers that the forward makes."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(self.scores(x) * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), label)
 
 
 class NoGradient(Plain):

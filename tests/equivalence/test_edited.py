@@ -103,6 +103,41 @@ OTHER = {
     "a size": ("sizes.py", swapped("SEQ = 64", "SEQ = 32"), ("sizes.py:", "SEQ = 64")),
     "syntax": ("stage_1.py", lambda text: text + "foo(\n", ("stage_1.py:", "is no Python")),
     "an epsilon": ("stage_0.py", swapped("1e-05", "1e-03"), ("stage_0.py", "1e-03")),
+    "a region that talks as often as data says": (
+        "stage_1.py",
+        swapped(
+            "    return x + ffn_out",
+            '    for _ in range((x.abs().sum() * 1000).long() % 2 * (SEQ - 7)):\n        x = all_reduce(x, "ep")\n'
+            "    return x + ffn_out",
+        ),
+        ("`add` is a region, and",),
+    ),
+    "a layer that talks as often as data says": (
+        "stage_1.py",
+        swapped(
+            "    attn_out = all_reduce(attn_out",
+            '    for _ in range((x.abs().sum() * 1000).long() % 2 * (SEQ - 7)):\n        x = all_reduce(x, "ep")\n'
+            "    attn_out = all_reduce(attn_out",
+        ),
+        ("loops as often as data says",),
+    ),
+    "a condition on a size": (
+        "stage_1.py",
+        swapped("    return x + ffn_out", "    x = x * 2 if SEQ == 64 else x\n    return x + ffn_out"),
+        ("a condition",),
+    ),
+    "a layer, behind a word that is no program's": (
+        "stage_1.py",
+        lambda text: text.replace("    return x + ffn_out", "    x.tolist()\n    return x + ffn_out", 1).replace(
+            '("layers.2", "layers.3")', '("layers.3", "layers.3")', 1
+        ),
+        ("UNITS",),
+    ),
+    "one rank that sums twice at this size": (
+        "rank_005.py",
+        swapped("    run.update()", "    if stage.SEQ == 64:\n        stage.reduce_gradients(run)\n    run.update()"),
+        ("a condition",),
+    ),
     "a router that learns nothing": (
         "stage_1.py",
         swapped("return x, prob, slot", "return x, prob.detach(), slot"),
@@ -134,3 +169,9 @@ def test_a_pattern_that_fits_no_weight(pattern: str, tmp_path: Path) -> None:
     with pytest.raises(PlanError) as fault:
         compile_plan(read_plan(path))
     assert [each.code for each in fault.value.diagnostics] == ["E414"]
+
+
+def test_main_is_not_judged_and_that_is_said(compiled: tuple[Plan, Program], tmp_path: Path) -> None:
+    verdict = edited(compiled, tmp_path, "main.py", lambda text: text + "print(1)\n")
+    assert verdict.equal
+    assert "main.py is not what moec writes, and was not judged: no certificate covers it" in statement(verdict)

@@ -23,11 +23,14 @@ REFUSED = {
     "BatchStatistics",
     "ByCount",
     "Constant",
+    "CountedByWeight",
     "Counter",
     "DataDependent",
+    "Dictionary",
     "Dropout",
     "Encoder",
     "Heads",
+    "Lifted",
     "NoGradient",
     "NoLoss",
     "NoRule",
@@ -37,12 +40,14 @@ REFUSED = {
     "Reassigned",
     "Recurrent",
     "TiedLayers",
+    "WithoutGradient",
 }
 """Those that cannot be split over ranks, or that say something about one step only."""
 
 SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
     "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted "
+    "CountedByMask CountedTwice Written Made Bends "
     "Sequence InDict"
 ).split()
 """Those whose layers have an inner dim, which is split."""

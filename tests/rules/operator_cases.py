@@ -157,6 +157,12 @@ def _with_number(target: str) -> MakeCase:
     return make
 
 
+def prelu(draw: Draw) -> Case:
+    shape = sizes(draw, number(draw, 1, 3))
+    slopes = shape[1:2] if len(shape) > 1 and flag(draw) else [1]
+    return Case("aten.prelu", (floats(*shape), floats(*slopes)))
+
+
 def clamp(draw: Draw) -> Case:
     return Case("aten.clamp", (floats(*sizes(draw, 2)), 0.3, 0.6))
 
@@ -514,6 +520,7 @@ CASES: dict[str, MakeCase] = {
     **{f"aten.{name}": _cast(f"aten.{name}") for name in CASTS},
     **{f"aten.{name}.Tensor": _with_number(f"aten.{name}.Tensor") for name in ("add", "sub", "mul", "div")},
     "aten.clamp": clamp,
+    "aten.prelu": prelu,
     "aten.broadcast_tensors": broadcast_tensors,
     "aten.linear": linear,
     "aten.mm": product("aten.mm", "mk", "kn"),
@@ -595,6 +602,8 @@ CASES: dict[str, MakeCase] = {
     "aten.cross_entropy_loss": cross_entropy,
     "aten.mse_loss": pairwise("aten.mse_loss"),
     "aten.l1_loss": pairwise("aten.l1_loss"),
+    "aten.huber_loss": pairwise("aten.huber_loss"),
+    "aten.smooth_l1_loss": pairwise("aten.smooth_l1_loss"),
     "aten.binary_cross_entropy_with_logits": pairwise("aten.binary_cross_entropy_with_logits", weights=2),
     "moec.route": route,
     "moec.dispatch": dispatch,

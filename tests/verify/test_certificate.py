@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moec.cli import main
-from moec.runtime.certificate import CERTIFICATE, Local, warning
+from moec.runtime.certificate import CERTIFICATE, Local, mixed, warning
 
 TINY = str(Path(__file__).resolve().parents[2] / "examples" / "tiny_moe.plan")
 BUILD = Path("build/tiny_moe")
@@ -28,7 +28,7 @@ def moec(command: str, *options: str) -> int:
 def warned(folder: Path) -> str:
     """What rank 0 warns of when all ranks start from this folder."""
     found = [Local.read(folder, f"rank_{rank:03d}.py") for rank in range(RANKS)]
-    return warning(folder, found[0], [local.rank for local in found])
+    return warning(folder, found[0], [local.card for local in found])
 
 
 def record(folder: Path) -> dict:
@@ -92,7 +92,7 @@ def test_a_certificate_that_says_no(folder: Path) -> None:
     edit(folder / "stage_1.py", "1e-05", "1e-02")
     assert moec("verify", "--build", str(folder)) == 1
     assert not record(folder)["numbers"][0]["equal"]
-    assert warned(folder) == "these programs were found to differ from the model"
+    assert warned(folder) == "these programs did not pass their proof"
     edit(folder / "stage_1.py", "1e-02", "1e-05")
     assert moec("verify", "--build", str(folder)) == 0 and not warned(folder)
 
@@ -117,3 +117,26 @@ def test_programs_that_are_not_in_the_folder_get_none_there(folder: Path) -> Non
     before = record(folder)
     assert moec("verify", "--set", "model.seq=32") == 0
     assert record(folder) == before
+
+
+def test_files_of_two_compiles_do_not_start_together(folder: Path) -> None:
+    moec("compile", "--set", "schedule=gpipe", "-o", "other")
+    (folder / "rank_003.py").write_text(Path("other/rank_003.py").read_text())
+    cards = [Local.read(folder, f"rank_{rank:03d}.py").card for rank in range(RANKS)]
+    assert mixed(cards) == (
+        "rank 3 has another schedule than rank 2, and both run stage_1: of different compiles?"
+    ) or mixed(cards).startswith("rank 2 has another schedule than rank 3")
+    assert not mixed(cards[:2])
+
+
+def test_comments_in_the_sizes_and_main_py(folder: Path) -> None:
+    edit(folder / "sizes.py", "SEQ = 64", "SEQ = 64  # mine")
+    assert moec("verify", "--build", str(folder)) == 0 and not warned(folder)
+    edit(folder / "main.py", "main(Path", "print()\n    main(Path")
+    assert warned(folder) == "main.py changed since these programs were checked"
+
+
+def test_a_file_of_another_plan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "stage_2.py").write_text("", encoding="utf-8")
+    assert moec("verify", "--build", str(folder)) == 1
+    assert "stage_2.py is not of this plan, which has no such file" in capsys.readouterr().out
