@@ -220,7 +220,8 @@ def _report_unknown(word: Word, block: Block, known: tuple[str, ...], report: Re
 
 def _report_block(setting: Written, block: Block, report: Report) -> None:
     name, kind = setting.name.text, block.kind.text
-    help = f"write `{name} {{ ... }}`, or one of its settings from the command line: `--set {kind}.{name}.NAME=VALUE`"
+    first = next(iter(SETTINGS.get(f"{kind}.{name}", {"count": None})))
+    help = f"write `{name} {{ ... }}`, or set one of its settings, such as `--set {kind}.{name}.{first}=8`"
     label = setting.name.place.label("not a setting")
     report.error("E107", f"`{name}` of `{kind}` is a block", label, help=[help])
 

@@ -122,6 +122,7 @@ def counting(unit: Unit) -> frozenset[str]:
     """Integers that say how many rows there are: they differ between ranks, and moec types them as what they count."""
     routings = [item.routing for item in unit.forward if isinstance(item, Collective) and item.routing is not None]
     found = {name for routing in routings for name in (routing.counts, routing.arrivals)}
+    found |= {value.ragged for value in unit.values.values() if value.ragged}
     sources = {item.source for item in unit.forward if isinstance(item, Collective) and item.move.kind in COUNTS}
     found |= sources
     for item in unit.forward:
