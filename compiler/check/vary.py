@@ -77,7 +77,7 @@ class Variance:
             of_data = part.kind in ("weight", "input", "seed") or any(
                 each.number in self._of_data for each in part.parts
             )
-            if of_data:
+            if of_data and not self._is_zero(part):
                 self._of_data.add(part.number)
         return self._known[term.number]
 
@@ -102,6 +102,10 @@ class Variance:
                 return parts | Differs.along(self.groups[str(term.what[0])])
             case _:
                 return parts
+
+    def _is_zero(self, term: Term) -> bool:
+        """A gradient to which nothing flows: its argument is only looked at where none is taken."""
+        return term.kind == "gradient" and not sources(self._region(term), term)[1]
 
     def _region(self, term: Term) -> Region:
         return self.regions[term.what[0], term.what[1]]  # pyright: ignore[reportArgumentType]

@@ -48,7 +48,7 @@ SPLIT = (
     "Plain SumAndCount Skip UNet Twice Around WithKeywords Split Smoothed Weighted Probabilities Each Binary Shifted "
     "Squeezed Padded Given HalfFrozen Vector Fans Mixed Counted "
     "CountedByMask CountedTwice Written Made Bends "
-    "Sequence InDict"
+    "Sequence InDict Focal"
 ).split()
 """Those whose layers have an inner dim, which is split."""
 
