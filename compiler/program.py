@@ -343,6 +343,11 @@ class Program:
         trained = {name: value for name, parameter, value in self.weights(self.calls) if parameter.trainable}
         return sum(prod(int(self.sizes.value(size, 0)) for size in value.shape) for value in trained.values())
 
+    def stage_of(self, rank: int) -> int:
+        """The index of the stage that a rank runs."""
+        axis = self.plan.pipeline_axis
+        return self.plan.mesh.coordinates(rank)[axis] if axis else 0
+
     def weights(self, calls: Iterable[Call]) -> Iterator[tuple[str, Parameter, Value]]:
         """Full name, parameter and value of every weight of these calls; one that several have comes again."""
         return weights_of(calls, self.units)

@@ -97,7 +97,7 @@ def mixed(cards: Sequence[str]) -> str:
         schedules.setdefault(stage, {}).setdefault(calls, []).append(rank)
     for stage, found in schedules.items():
         if len(found) > 1:
-            few, many = sorted(found.values(), key=len)[0], sorted(found.values(), key=len)[-1]
+            few, *_, many = sorted(found.values(), key=len)
             return (
                 f"rank {few[0]} has another schedule than rank {many[0]}, and both run {stage}: of different compiles?"
             )

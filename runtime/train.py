@@ -24,6 +24,7 @@ from moec.runtime.distributed import connect, find_store
 from moec.runtime.handshake import Refusal, shake_hands
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
+from moec.runtime.launch import rank_name
 from moec.runtime.module_values import ModelFault, ModuleValues
 from moec.runtime.place import place_of
 from moec.runtime.run import NotFinite, NothingValid, Run
@@ -74,7 +75,7 @@ def _options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
 
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
-    name = f"rank_{rank:0{max(3, len(str(job.world_size - 1)))}d}"
+    name = rank_name(rank, job.world_size)
     rank_module = importlib.import_module(name)
     place = place_of(rank_module)
     device = _device(options.device)
@@ -95,11 +96,11 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
         raise
     facts["the data"] = source.fingerprint
     cards = shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, "", timeout)
-    doubt = warning(folder, local, cards)
-    if doubt and mixed(cards):
-        raise Refusal(mixed(cards))
-    if rank == 0:
-        _warn(doubt, folder)
+    refused = mixed(cards)
+    doubt = warning(folder, local, cards) if refused or rank == 0 else ""
+    if doubt and refused:
+        raise Refusal(refused)
+    _warn(doubt, folder)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
     communicator.use(ranks)
     run = Run(rank_module, job, Initial(options.seed, values), source, device)

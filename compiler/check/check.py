@@ -121,11 +121,10 @@ class _Check:
         mesh = self.program.plan.mesh
         if len(headers) != mesh.world_size:
             raise Wrong("groups", f"there are files of {len(headers)} ranks, and the plan has {mesh.world_size}")
-        pipeline = self.program.plan.pipeline_axis
         found = [
             Fault("groups", f"rank {number} runs stage {header.stage}", header.site("import stage_"))
             for number, header in enumerate(headers)
-            if header.stage != (mesh.coordinates(number)[pipeline] if pipeline else 0)
+            if header.stage != self.program.stage_of(number)
         ]
         self._stop_at(found)
         groups = [

@@ -17,6 +17,7 @@ from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText, ranges_text, stage_text
 from moec.compiler.emit.types_text import place_text, same_count
 from moec.compiler.program import Program
+from moec.runtime.launch import rank_name
 
 FULL, SMALL = 0, 1
 """The sizings of a program: the plan's own, and the small one of verify."""
@@ -44,10 +45,9 @@ def emit(program: Program, sizing: int = FULL, output: Path | None = None, doubl
     files = {f"stage_{n}.py": _stage_file(program, sizes, text) for n, text in enumerate(texts)}
     files["sizes.py"] = _sizes_file(program, sizes, sizing, double)
     mesh = program.plan.mesh
-    digits = max(3, len(str(mesh.world_size - 1)))
     writers = [RankWriter(program, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
     ranks = _RankFiles(program, writers)
-    files |= {f"rank_{rank:0{digits}d}.py": ranks.file(rank) for rank in range(mesh.world_size)}
+    files |= {f"{rank_name(rank, mesh.world_size)}.py": ranks.file(rank) for rank in range(mesh.world_size)}
     folder = Path(program.plan.source.path).stem
     files["main.py"] = MAIN.format(
         name=in_docstring(program.plan.name), ranks=mesh.world_size, folder=f"build/{in_docstring(folder)}"
@@ -65,8 +65,7 @@ class _RankFiles:
         self._shared = [self._stage(writer) for writer in writers]
 
     def file(self, rank: int) -> str:
-        axis = self._program.plan.pipeline_axis
-        index = self._program.plan.mesh.coordinates(rank)[axis] if axis else 0
+        index = self._program.stage_of(rank)
         return self._template.render(self._shared[index] | self._writers[index].context(rank))
 
     def _stage(self, writer: RankWriter) -> dict[str, object]:

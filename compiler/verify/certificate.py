@@ -7,7 +7,6 @@ are.
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -121,13 +120,3 @@ def _runs_that_hold(folder: Path, program: Program, files: Mapping[str, str]) ->
         return [run for run in runs if run | fixed == run and run["rank_files"] == _EMITTED]
     except (OSError, ValueError, TypeError, KeyError):
         return []
-
-
-def write_certificate(path: Path, text: str) -> None:
-    """Whole, or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -9,19 +9,12 @@ from torch import Tensor
 
 from moec.compiler.placement import Axes
 from moec.compiler.program import Compute, Program, Value
+from moec.compiler.reference.experts import Routing
 from moec.compiler.verify.shrink import Trial
 from moec.runtime.routing import watch
 
 _DECIDES = ("moec.route", "moec.runtime.routing.choose")
 """Operators that choose experts; the second output is the choice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Of one layer for one micro-batch: which experts, best first, and whether each took the token."""
-
-    expert: Tensor  # int64 [B, S, K]
-    kept: Tensor  # bool [B, S, K]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +26,7 @@ class Compared:
 
 
 @contextmanager
-def deciding(noted: list[Decision]) -> Iterator[None]:
+def deciding(noted: list[Routing]) -> Iterator[None]:
     """Append what routing decides in this context."""
     watch(_Notes(noted))
     try:
@@ -44,16 +37,16 @@ def deciding(noted: list[Decision]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    noted: list[Decision]
+    noted: list[Routing]
 
     def chosen(self, expert: Tensor) -> None:
-        self.noted.append(Decision(expert.detach().clone(), torch.ones_like(expert, dtype=torch.bool)))
+        self.noted.append(Routing(expert.detach().clone(), torch.ones_like(expert, dtype=torch.bool)))
 
     def kept(self, kept: Tensor) -> None:
-        self.noted[-1] = Decision(self.noted[-1].expert, kept.detach().clone())
+        self.noted[-1] = Routing(self.noted[-1].expert, kept.detach().clone())
 
 
-def compare_decisions(trial: Trial, expected: Sequence[Decision], ranks: Sequence[Sequence[Decision]]) -> Compared:
+def compare_decisions(trial: Trial, expected: Sequence[Routing], ranks: Sequence[Sequence[Routing]]) -> Compared:
     """Every decision of every rank with that of the unsharded model, for the same token; equal means the same integers.
 
     Both lists are in the order of micro-batches, and then of the layers. A program that a person edited may decide in
@@ -64,7 +57,7 @@ def compare_decisions(trial: Trial, expected: Sequence[Decision], ranks: Sequenc
     if total == 0:
         return Compared(0)
     batches, rest = divmod(len(expected), total)
-    stages = [_stage_of(trial.program, rank) for rank in range(len(ranks))]
+    stages = [trial.program.stage_of(rank) for rank in range(len(ranks))]
     if rest or any(len(mine) != batches * len(layers[stage]) for mine, stage in zip(ranks, stages, strict=True)):
         return Compared(None)
     accumulate = trial.program.plan.schedule.accumulate
@@ -84,7 +77,7 @@ def compare_decisions(trial: Trial, expected: Sequence[Decision], ranks: Sequenc
     return Compared(choices, (min(found)[1],) if found else ())
 
 
-def _difference(program: Program, rank: int, choice: Value, mine: Decision, true: Decision) -> str:
+def _difference(program: Program, rank: int, choice: Value, mine: Routing, true: Routing) -> str:
     batch, positions, _ = choice.placement.split
     rows, columns = (
         _part(program, rank, size, axes) for size, axes in zip(true.expert.shape[:2], (batch, positions), strict=True)
@@ -97,11 +90,11 @@ def _difference(program: Program, rank: int, choice: Value, mine: Decision, true
         return ""
     sample, position, k = wrong[0].tolist()
     where = f"sequence {rows.start + sample}, position {columns.start + position}, choice {k + 1}"
-    said = (_said(d, sample, position, k) for d in (mine, Decision(expert, kept)))
+    said = (_said(d, sample, position, k) for d in (mine, Routing(expert, kept)))
     return f"{where} is {' and in the unsharded model '.join(said)}"
 
 
-def _said(decision: Decision, sample: int, position: int, k: int) -> str:
+def _said(decision: Routing, sample: int, position: int, k: int) -> str:
     kept = "" if decision.kept[sample, position, k] else ", dropped"
     return f"expert {int(decision.expert[sample, position, k])}{kept}"
 
@@ -114,11 +107,6 @@ def _layers(trial: Trial, stage: int) -> list[tuple[str, Value]]:
         ops = [op for item in unit.forward if isinstance(item, Compute) for op in item.ops if op.target in _DECIDES]
         found += [(call.prefix or unit.name, unit.values[op.outputs[1]]) for op in ops]
     return found
-
-
-def _stage_of(program: Program, rank: int) -> int:
-    axis = program.plan.pipeline_axis
-    return program.plan.mesh.coordinates(rank)[axis] if axis else 0
 
 
 def _part(program: Program, rank: int, size: int, axes: Axes) -> slice:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from moec.compiler.reference.decoder import Decoder
+from moec.compiler.reference.experts import Routing
 from moec.compiler.reference.precise import precise
 from moec.compiler.reference.train import Hyper, train
-from moec.compiler.verify.decisions import Decision, deciding
+from moec.compiler.verify.decisions import deciding
 from moec.compiler.verify.reference_model import reference_model
 from moec.compiler.verify.run_ranks import STEPS, Setting
 from moec.compiler.verify.shrink import Trial
@@ -22,7 +23,7 @@ class Expected:
     losses: list[float]
     gradients: list[dict[str, Tensor]]
     weights: dict[str, Tensor]
-    decisions: list[Decision]
+    decisions: list[Routing]
 
 
 def expected(trial: Trial, setting: Setting) -> Expected:
@@ -40,12 +41,11 @@ def expected(trial: Trial, setting: Setting) -> Expected:
     training = job.training
     hyper = Hyper(training.lr, training.beta1, training.beta2, training.eps, training.weight_decay, training.clip)
     dims = {name: weight.dim() for name, weight in model.named_parameters()}
-    decisions: list[Decision] = []
+    decisions: list[Routing] = []
     with precise(), deciding(decisions):
         trained = train(model, batches, hyper, lambda name: dims[name] > 1)
     if isinstance(model, Decoder):  # it routes without moec's functions
-        decided = [routing for call in model.routing for routing in call.values()]
-        decisions = [Decision(routing.expert, routing.kept) for routing in decided]
+        decisions = [routing for call in model.routing for routing in call.values()]
     losses = [step.loss for step in trained.steps]
     return Expected(losses, [step.gradients for step in trained.steps], trained.weights, decisions)
 

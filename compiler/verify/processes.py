@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from moec.compiler.verify.decisions import Decision
+from moec.compiler.reference.experts import Routing
 from moec.compiler.verify.run_ranks import Outcome, Setting, load_ranks, run_rank
 from moec.compiler.verify.shrink import Units
 from moec.runtime import communicator
 from moec.runtime.distributed import connect, find_store
 from moec.runtime.job import read_job
+from moec.runtime.launch import environment, torchrun
 from moec.runtime.place import place_of
 
 TIMEOUT = 120.0
@@ -54,11 +55,9 @@ def run_processes(
 ) -> list[Outcome]:
     """What every rank of the folder comes to as a process of its own. Raises Failed; leaves no process behind."""
     (folder / _ORDER).write_text(json.dumps(asdict(_Order(units, edited, timeout))), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    command += ["--module", __name__, str(folder)]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    command = torchrun(world, "--module", __name__, str(folder))
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as started:
         try:
             _, said = started.communicate()
@@ -128,7 +127,7 @@ def _read(folder: Path, rank: int) -> Outcome:
         gradients=[_named(tensors, f"g{step} ") for step in range(sheet.steps)],
         weights=_named(tensors, "w "),
         where={name: tuple(slice(*part) for part in where) for name, where in sheet.where.items()},
-        decisions=[Decision(tensors[f"e{n}"], tensors[f"k{n}"]) for n in range(sheet.decisions)],
+        decisions=[Routing(tensors[f"e{n}"], tensors[f"k{n}"]) for n in range(sheet.decisions)],
     )
 
 

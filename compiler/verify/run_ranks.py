@@ -12,11 +12,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from moec.compiler.verify.decisions import Decision, deciding
+from moec.compiler.reference.experts import Routing
+from moec.compiler.verify.decisions import deciding
 from moec.compiler.verify.shrink import Units
 from moec.runtime.data import Source, open_source
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
+from moec.runtime.launch import rank_name
 from moec.runtime.module_values import ModuleValues
 from moec.runtime.place import place_of
 from moec.runtime.run import Run
@@ -35,7 +37,7 @@ class Outcome:
     gradients: list[dict[str, Tensor]] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
     where: dict[str, tuple[slice, ...]] = field(default_factory=dict)
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: list[Routing] = field(default_factory=list)
     """Of all steps, in the order in which the rank took them."""
 
 
@@ -145,7 +147,6 @@ def load_ranks(
     folder: Path, ranks: Sequence[int], world: int, units: tuple[Units, ...], edited: bool
 ) -> list[ModuleType]:
     """The files of these ranks as modules, each stage with the layers that `units` keeps of it."""
-    digits = max(3, len(str(world - 1)))
     names = ["sizes", *(f"stage_{n}" for n in range(len(units)))]
     outside = {name: sys.modules.pop(name, None) for name in names}
     try:
@@ -153,7 +154,7 @@ def load_ranks(
             sys.modules[name] = _load(folder, name)
         for stage, kept in enumerate(units):
             vars(sys.modules[f"stage_{stage}"])["UNITS"] = kept
-        loaded = [_load(folder, f"rank_{rank:0{digits}d}") for rank in ranks]
+        loaded = [_load(folder, rank_name(rank, world)) for rank in ranks]
     finally:
         for name, module in outside.items():
             sys.modules.pop(name, None)

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from moec.commands.steps import (
     output_folder,
     read,
     tell_own_faults,
-    write,
+    written,
 )
 from moec.dsl import Plan, PlanError, read_plan
 from moec.dsl.diagnostics import as_record, plan_error
@@ -30,11 +28,9 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
     """`moec compile`: write the rank programs."""
     plan = read(options)
     target = output_folder(plan, options)
-    program = compiled(plan)
-    files, report = emitted_and_checked(program, target)
+    program, report = written(plan, target)
     if report.faults:
         return tell_own_faults(report)
-    write(target, files, program, report)
     seconds = time.perf_counter() - started
     if options.json:
         record = {**_counts(program), "seconds": round(seconds, 3), "output": str(target)}
@@ -83,15 +79,14 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
         raise plan_error("E116", headline, *help)
     target = output_folder(plan, options)
-    program = compiled(plan)
-    files, report = emitted_and_checked(program, target)
+    report = written(plan, target)[1]
     if report.faults:
         return tell_own_faults(report)
-    write(target, files, program, report)
+    from moec.runtime.launch import environment, torchrun
+
     # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world), "--"]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # what torchrun sets itself, and says so at length
-    ended = subprocess.run([*launcher, str(target / "main.py"), *options.passed], env=environment)
+    command = torchrun(world, "--", str(target / "main.py"), *options.passed)
+    ended = subprocess.run(command, env=environment())
     return 1 if ended.returncode else 0
 
 

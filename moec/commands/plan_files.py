@@ -1,13 +1,11 @@
 """Plans as files: `moec fmt` writes them in their canonical form, `moec new` writes one to start from."""
 
-import os
-import stat
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
+from moec.commands.replace_file import replace_file
 from moec.dsl import Diagnostic, PlanError
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.format_plan import format_plan
@@ -58,19 +56,12 @@ def _format_file(path: str, check: bool) -> bool:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """The file with this in it and the mode it had, whole at every moment; a link stays one."""
-    target = Path(path).resolve()
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        with open(fresh, "xb") as file:
-            os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            file.write(data)
-        fresh.replace(target)
+        replace_file(Path(path), data)
     except OSError as fault:
-        raise plan_error("E506", f"`{path}` cannot be written: {fault.strerror}", _remedy(target)) from None
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
+        raise plan_error(
+            "E506", f"`{path}` cannot be written: {fault.strerror}", _remedy(Path(path).resolve())
+        ) from None
 
 
 def write_starter(name: str | None, output: str | None) -> Path:

@@ -58,12 +58,17 @@ def emitted_and_checked(program: "Program", folder: Path | None = None) -> "tupl
         return files, check(program, files)
 
 
-def write(folder: Path, files: dict[str, str], program: "Program", report: "Report") -> None:
+def written(plan: Plan, folder: Path) -> "tuple[Program, Report]":
+    """Compile into a folder; nothing is written where the programs fail their check."""
     from moec.compiler.folder import write_folder
     from moec.compiler.verify.certificate import compiled_certificate
     from moec.runtime.certificate import CERTIFICATE
 
-    write_folder(folder, files | {CERTIFICATE: compiled_certificate(program, files, report, folder)})
+    program = compiled(plan)
+    files, report = emitted_and_checked(program, folder)
+    if not report.faults:
+        write_folder(folder, files | {CERTIFICATE: compiled_certificate(program, files, report, folder)})
+    return program, report
 
 
 def tell_own_faults(report: "Report") -> int:

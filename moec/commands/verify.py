@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moec.commands.progress import working
+from moec.commands.replace_file import replace_file
 from moec.commands.steps import MOST_PROCESSES, checked_record, compiled, default_folder, read
 from moec.dsl.diagnostics import plan_error
 
@@ -50,14 +51,14 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
 
 def _certify(verdict: "Verdict", folder: Path, elsewhere: str | None) -> Path | None:
     """Write down what was proved, beside the programs if they are there; where, or None."""
-    from moec.compiler.verify.certificate import is_of, verified_certificate, write_certificate
+    from moec.compiler.verify.certificate import is_of, verified_certificate
     from moec.runtime.certificate import CERTIFICATE
 
     if verdict.checked is None or (elsewhere is None and not is_of(folder, verdict.files)):
         return None
     path = Path(elsewhere) if elsewhere is not None else folder / CERTIFICATE
     try:
-        write_certificate(path, verified_certificate(verdict, folder))
+        replace_file(path, verified_certificate(verdict, folder).encode())
     except OSError as fault:
         raise plan_error(
             "E502", f"`{path}` cannot be written: {fault.strerror}", "write it elsewhere: --certificate FILE"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moec.cli import main
-from moec.commands import plan_files
+from moec.commands import replace_file
 from moec.dsl import read_plan
 from moec.dsl.codes import CODES
 
@@ -84,7 +84,7 @@ def test_fmt_that_is_stopped_leaves_the_plan(here: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     (here / "a.plan").write_text(OTHER)
-    monkeypatch.setattr(plan_files.os, "fchmod", stopped)
+    monkeypatch.setattr(replace_file.os, "fchmod", stopped)
     with pytest.raises(KeyboardInterrupt):
         main(["fmt", "a.plan"])
     assert [path.name for path in here.iterdir()] == ["a.plan"] and (here / "a.plan").read_text() == OTHER

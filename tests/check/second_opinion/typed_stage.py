@@ -29,6 +29,7 @@ from moec.compiler.emit.unit_text import MOVES
 from moec.compiler.placement import Axes
 from moec.compiler.program import Program, Stage, Value
 from moec.runtime.communicator import use
+from moec.runtime.launch import rank_name
 from moec.runtime.shard import Weight
 from moec.runtime.tape import Tape
 from moec.runtime.weights import Weights
@@ -294,10 +295,8 @@ def _expect(x: Tensor, types: Mapping[str, spmd.PerMeshAxisLocalSpmdType], what:
 
 def _loaded(program: Program, stage: Stage, files: Mapping[str, str]) -> tuple[ModuleType, ModuleType, str]:
     """The stage's file and that of its first rank, in double precision, each unit once."""
-    mesh, pipeline = program.plan.mesh, program.plan.pipeline_axis
-    at = (lambda rank: mesh.coordinates(rank)[pipeline]) if pipeline else lambda rank: 0
-    rank = next(rank for rank in range(mesh.world_size) if at(rank) == stage.index)
-    digits = max(3, len(str(mesh.world_size - 1)))
+    world = program.world_size
+    rank = next(rank for rank in range(world) if program.stage_of(rank) == stage.index)
     name = f"stage_{stage.index}"
     before = {key: sys.modules.pop(key, None) for key in ("sizes", name)}
     try:
@@ -307,7 +306,7 @@ def _loaded(program: Program, stage: Stage, files: Mapping[str, str]) -> tuple[M
                 setattr(sizes, key, torch.float64)
         own = _module(name, files[f"{name}.py"])
         vars(own)["UNITS"] = tuple((kind, prefixes[:1]) for kind, prefixes in vars(own)["UNITS"])
-        text = files[f"rank_{rank:0{digits}d}.py"]
+        text = files[f"{rank_name(rank, world)}.py"]
         found = _module(f"rank_{rank}", text)
         return own, found, text
     finally:
