@@ -263,6 +263,7 @@ class Unit:
     gradients: tuple[tuple[str, str], ...] = ()  # of inputs that carry one: value, name of its gradient
     cost: Expr | int = 0
     stacked: tuple[Stacked, ...] = ()
+    graph: str = ""  # what it was traced as
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class _Typing:
             placed = place(graph, inputs, self.program.plan, self.program.sizes, dims, shared)
             name = unique(call.unit, self.units)
             placed = self._named(placed, call)
-            self.units[name] = self._unit(name, graph, placed, call.prefix)
+            self.units[name] = replace(self._unit(name, graph, placed, call.prefix), graph=call.unit)
             self._known[key] = name, placed
         name, placed = self._known[key]
         outer = dict(zip(graph.inputs, call.inputs, strict=True))

@@ -76,12 +76,17 @@ def stacked(weights: Sequence[Tensor]) -> Parameter:
     sizes = (sum(len(weight) for weight in weights), *first.shape[1:])
     for weight, after in pairwise(weights):
         assert weight.grad is not None and after.grad is not None
-        adjacent = weight.data_ptr() + weight.nbytes == after.data_ptr()
-        assert adjacent and weight.grad.data_ptr() + weight.grad.nbytes == after.grad.data_ptr(), "not side by side"
+        assert _follows(weight, after) and _follows(weight.grad, after.grad), "not side by side"
     parameter = Parameter(first.detach().as_strided(sizes, first.stride()))
     parameter.grad_dtype = first.grad.dtype
     parameter.grad = first.grad.as_strided(sizes, first.stride())
     return parameter
+
+
+def _follows(x: Tensor, after: Tensor) -> bool:
+    """Does the one end in memory where the other begins? Asked without addresses, which a meta tensor has none of."""
+    together = x.untyped_storage()._cdata == after.untyped_storage()._cdata
+    return together and x.storage_offset() + x.numel() == after.storage_offset()
 
 
 def _family(

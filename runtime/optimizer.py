@@ -58,6 +58,12 @@ class AdamW:
             for decay in dict.fromkeys(decays)
         ]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its state: moments, and weights in their own precision where the regions read them in another."""
+        own = [state.master.nbytes for state in self._states if state.master is not state.block.values]
+        return sum(own) + sum(state.mean.nbytes + state.square.nbytes for state in self._states)
+
     def squared_norm(self) -> Tensor:
         """Of the gradients that this rank owns, float64. Summed over the ranks, every logical element counts once.
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,12 +33,19 @@ if __name__ == "__main__":
 '''
 
 
-def emit(program: Program, sizing: int = FULL, output: Path | None = None, double: bool = False) -> dict[str, str]:
+def emit(
+    program: Program,
+    sizing: int = FULL,
+    output: Path | None = None,
+    double: bool = False,
+    only: Iterable[int] | None = None,
+) -> dict[str, str]:
     """File name -> text. The stages' files are the same in both sizings; sizes, slices and schedules are not.
 
     `double` makes everything float64, whatever the plan's precision is.
 
     A folder of the user's that the programs need is named as seen from `output`, so that both can move together.
+    `only` these ranks get a file.
     """
     sizes = SizeNames(program)
     texts = [stage_text(program, sizes, stage) for stage in program.stages]
@@ -47,7 +54,7 @@ def emit(program: Program, sizing: int = FULL, output: Path | None = None, doubl
     mesh = program.plan.mesh
     writers = [RankWriter(program, stage, text, sizing) for stage, text in zip(program.stages, texts, strict=True)]
     ranks = _RankFiles(program, writers)
-    files |= {f"{rank_name(rank, mesh.world_size)}.py": ranks.file(rank) for rank in range(mesh.world_size)}
+    files |= {f"{rank_name(rank, mesh.world_size)}.py": ranks.file(rank) for rank in only or range(mesh.world_size)}
     folder = Path(program.plan.source.path).stem
     files["main.py"] = MAIN.format(
         name=in_docstring(program.plan.name), ranks=mesh.world_size, folder=f"build/{in_docstring(folder)}"

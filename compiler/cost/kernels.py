@@ -1,0 +1,61 @@
+"""What one operator does on one rank, and how long a machine takes for it."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal, TypeAlias
+
+from moec.compiler.cost.machine import Machine
+
+Kind: TypeAlias = Literal["product", "grouped", "attention", "attention_backward", "memory"]
+"""A matrix product; many small ones, a matrix for each expert; fused attention; all else goes through memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One operator at one rank's sizes."""
+
+    name: str
+    kind: Kind
+    flops: float
+    moved: int
+    """Bytes that it reads and writes."""
+    sizes: tuple[int, int, int, int] = (1, 1, 1, 1)
+    """Of a product: how many, and the rows, columns and depth of each."""
+    region: str = ""
+    reads: tuple[tuple[int, int], ...] = ()
+    """Tensors, by number, with their bytes."""
+    writes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def joins(self) -> bool:
+        """Whether a compiler of kernels runs it together with what stands beside it."""
+        return self.kind == "memory"
+
+
+def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
+    """On the device: the roofline, with an efficiency that falls for small products."""
+    through_memory = kernel.moved / (machine.memory_bandwidth * machine.memory_efficiency)
+    if kernel.kind == "memory":
+        return through_memory + machine.launch
+    peak = (machine.compute_float8 if float8 and kernel.kind == "product" else machine.compute) * machine.efficiency
+    match kernel.kind:
+        case "attention":
+            share = machine.attention[0]
+        case "attention_backward":
+            share = machine.attention[1]
+        case _:
+            share = fill(kernel.sizes, machine)
+    return max(kernel.flops / (peak * share), through_memory) + machine.launch
+
+
+def fill(sizes: tuple[int, int, int, int], machine: Machine) -> float:
+    """The part of the device's best rate that a product of these sizes reaches.
+
+    Tiles at the edges are computed whole; the last wave of tiles leaves units idle, half of them on average; a tile
+    takes time to start and to end, as long as `depth` steps of its sum.
+    """
+    count, rows, columns, depth = sizes
+    down, across = ceil(rows / machine.tile), ceil(columns / machine.tile)
+    used = rows * columns / (down * across * machine.tile**2)
+    waves = count * down * across / machine.units
+    return used * waves / (waves + 0.5) * depth / (depth + machine.depth)

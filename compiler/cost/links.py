@@ -1,0 +1,73 @@
+"""How long ranks talk: latency and bandwidth by the way that a group lies over nodes.
+
+Ring algorithms move 2 (g - 1) / g of an all_reduce's bytes past every rank, and half as many of a gather's or a
+scatter's (Thakur, Rabenseifner, Gropp: Optimization of collective communication operations in MPICH, 2005). Where a
+group spans nodes, each of its ranks in a node brings its own network card, over which the ring leaves the node: r ranks
+to a node, r cards. An all_to_all leaves the node with what is not for ranks within it, each rank over its own card.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, log2
+
+from moec.compiler.cost.machine import Machine
+
+_ROUNDS = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1}
+"""How often a ring passes all of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A group of ranks over nodes: how many nodes, and how many ranks in the fullest."""
+
+    ranks: int
+    nodes: int
+    per_node: int
+
+
+def spread(ranks: Sequence[int], per_node: int) -> Spread:
+    """Consecutive ranks are in one node."""
+    nodes = Counter(rank // per_node for rank in ranks)
+    return Spread(len(ranks), len(nodes), max(nodes.values()))
+
+
+def collective_seconds(kind: str, size: float, group: Spread, machine: Machine) -> float:
+    """`size` is the bytes of a rank's operand: of an all_gather its own part, of others what it has of the whole."""
+    g = group.ranks
+    if g <= 1:
+        return 0.0
+    inside, outside = link_rate(group.per_node, machine), machine.network_bandwidth * machine.network_efficiency
+    if kind == "all_to_all":
+        stays = size * (group.per_node - 1) / g / inside if group.per_node > 1 else 0.0
+        leaves = size * (g - group.per_node) / g / outside if group.nodes > 1 else 0.0
+        return latency(1, group, machine) + max(stays, leaves)
+    rounds = _ROUNDS[kind]
+    whole = size * g if kind == "all_gather" else size
+    rate = inside if group.nodes == 1 else min(inside if group.per_node > 1 else outside, group.per_node * outside)
+    return latency(rounds, group, machine) + rounds * (g - 1) / g * whole / rate
+
+
+def latency(rounds: int, group: Spread, machine: Machine) -> float:
+    """Steps along a ring in a node, and along a tree between nodes."""
+    steps = max(0, rounds * (group.per_node - 1) - 2 * (rounds > 1))
+    between = rounds * ceil(log2(group.nodes)) if group.nodes > 1 else 0
+    return machine.collective_latency + steps * machine.link_latency + between * machine.network_latency
+
+
+def message_seconds(size: float, source: int, target: int, machine: Machine) -> float:
+    """From one rank to one other."""
+    if source // machine.ranks_per_node == target // machine.ranks_per_node:
+        rate = min(machine.link_bandwidth, machine.link_peer_bandwidth) * machine.link_efficiency
+        return machine.collective_latency + size / rate
+    return (
+        machine.collective_latency
+        + machine.network_latency
+        + size / (machine.network_bandwidth * machine.network_efficiency)
+    )
+
+
+def link_rate(ranks: int, machine: Machine) -> float:
+    """What one rank sends to so many in its node, bytes/s: without a switch each peer has a link of its own."""
+    most = min(machine.link_bandwidth, max(1, ranks - 1) * machine.link_peer_bandwidth)
+    return most * machine.link_efficiency

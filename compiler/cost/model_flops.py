@@ -1,0 +1,127 @@
+"""What the model itself computes, whatever the mesh: parameters in use for a token, and FLOPs of a step.
+
+The convention of MFU (Chowdhery et al., PaLM, appendix B): the products of the forward, and twice as much backward;
+nothing that is computed again, nothing that is not a product, an embedding is a look-up. Under a causal mask half of
+attention's products count. Of experts the rows that tokens choose count, not the room that a capacity leaves.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from moec.compiler.program import Graph, Op, Program, Ref
+from moec.compiler.rules import RULES
+from moec.compiler.rules.rule import Seen
+
+_PRODUCTS = (
+    "aten.linear",
+    "aten.addmm",
+    "aten.mm",
+    "aten.bmm",
+    "aten.baddbmm",
+    "aten.matmul",
+    "aten.einsum",
+    "aten.conv1d",
+    "aten.conv2d",
+    "aten.conv3d",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where a unit chooses experts: sizes of the whole micro-batch."""
+
+    batch: int
+    positions: int
+    top_k: int
+    experts: int
+    capacity: int | None
+    group: str
+    weight: str
+    """The value of the first weight that has a matrix for each expert."""
+
+
+def model_flops(program: Program) -> float:
+    """Of a step of the whole model, forward and backward."""
+    forward = {name: _forward_flops(program, graph) for name, graph in program.graphs.items()}
+    return (
+        3.0 * program.plan.schedule.accumulate * sum(forward[program.units[call.unit].graph] for call in program.calls)
+    )
+
+
+def active_parameters(program: Program) -> int:
+    """Of the trained parameters those that work on a token: of the experts top_k."""
+    shares = {
+        (name, weight): (routed.top_k, routed.experts)
+        for name, graph in program.graphs.items()
+        for routed in [routing_of(program, graph)]
+        if routed is not None
+        for weight in _expert_weights(graph)
+    }
+    counts: dict[str, int] = {}
+    for call in program.calls:
+        unit = program.units[call.unit]
+        for parameter in unit.parameters:
+            if parameter.trainable:
+                name = f"{call.prefix}.{parameter.name}"
+                count = prod(int(program.sizes.value(size, 0)) for size in unit.values[parameter.value].shape)
+                chosen, of = shares.get((unit.graph, parameter.value), (1, 1))
+                counts[program.shared.get(name, name)] = count * chosen // of
+    return sum(counts.values())
+
+
+def routing_of(program: Program, graph: Graph) -> Routed | None:
+    """How a unit chooses experts; None if it has none."""
+    dispatch = next((op for op in graph.ops if op.target == "moec.dispatch"), None)
+    if dispatch is None:
+        return None
+    expert, experts, capacity, group = dispatch.args[1], *dispatch.args[3:6]
+    assert isinstance(expert, Ref)
+    batch, positions, top_k = _sizes(program, graph, expert.name)
+    room = None if capacity is None else int(program.sizes.value(capacity, 0))  # pyright: ignore[reportArgumentType]
+    count = int(program.sizes.value(experts, 0))  # pyright: ignore[reportArgumentType]
+    weights = _expert_weights(graph)
+    return Routed(batch, positions, top_k, count, room, str(group), weights[0] if weights else "")
+
+
+def _expert_weights(graph: Graph) -> list[str]:
+    found = [op.args[1] for op in graph.ops if op.target == "moec.grouped_linear"]
+    return [weight.name for weight in found if isinstance(weight, Ref)]
+
+
+def _forward_flops(program: Program, graph: Graph) -> float:
+    routed = routing_of(program, graph)
+    rows = routed.batch * routed.positions * routed.top_k if routed else 0
+    return sum(_op_flops(program, graph, op, rows) for op in graph.ops)
+
+
+def _op_flops(program: Program, graph: Graph, op: Op, rows: int) -> float:
+    if op.target == "moec.grouped_linear":
+        *_, outputs, depth = _sizes(program, graph, op.inputs[1])
+        return 2.0 * rows * outputs * depth
+    if op.target == "aten.scaled_dot_product_attention":
+        query, key, value = (_sizes(program, graph, name) for name in op.inputs[:3])
+        causal = bool(dict(op.kwargs).get("is_causal", op.args[5] if len(op.args) > 5 else False))
+        return (1.0 if causal else 2.0) * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    if op.target.rpartition(".")[0] in _PRODUCTS or op.target in _PRODUCTS:
+        return _product_flops(program, graph, op)
+    return 0.0
+
+
+def _product_flops(program: Program, graph: Graph, op: Op) -> float:
+    """Twice the elements of the result times what is summed over, which the operator's rule says."""
+    inputs = tuple(graph.values[name] for name in op.inputs)
+    outputs = tuple(graph.values[name] for name in op.outputs)
+    rule = RULES[op.target](Seen(op, inputs, outputs, program.sizes))
+    depth: dict[str, int] = {}
+    for factors, name in zip(rule.inputs, op.inputs, strict=False):
+        for factor, size in zip(factors, _sizes(program, graph, name), strict=True):
+            if factor in rule.contracted and factor is not None:
+                depth[factor] = size
+    if op.target.startswith("aten.conv"):
+        _, *kernel = _sizes(program, graph, op.inputs[1])
+        return 2.0 * prod(_sizes(program, graph, op.outputs[0])) * prod(kernel)
+    return 2.0 * prod(_sizes(program, graph, op.outputs[0])) * prod(depth.values())
+
+
+def _sizes(program: Program, graph: Graph, name: str) -> list[int]:
+    return [int(program.sizes.value(size, 0)) for size in graph.values[name].shape]

@@ -1,0 +1,197 @@
+"""A whole step in time: every stage's micro-batches in the order of the schedule, the sums of gradients, the update."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moec.compiler.cost.dry_run import Rank
+from moec.compiler.cost.links import Spread, collective_seconds, message_seconds, spread
+from moec.compiler.cost.machine import Machine
+from moec.compiler.cost.pass_time import PassTime, pass_time
+from moec.compiler.cost.practice import Practice
+from moec.compiler.cost.simulate import Both, Message, Span, Task, Timeline, Work, simulate
+from moec.compiler.program import Instruction, Program
+from moec.runtime.communicator import WORLD
+
+_UPDATED = {8: 4, 4: 4, 2: 4}
+"""Bytes of an element of a gradient, a moment, a master weight: under bf16 they are float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """What the ranks of one stage spend their time on, in seconds of one step."""
+
+    stage: int
+    rank: int
+    forward: PassTime
+    backward: PassTime
+    computing: float
+    talking: float
+    """In collectives of micro-batches, which hide behind nothing."""
+    sending: float
+    """In messages to and from the neighbours, once both ends are there."""
+    waiting: float
+    """For neighbours: the bubble of the pipeline, and stages that are faster than others."""
+    reducing: float
+    """Gradients over data-parallel ranks."""
+    updating: float
+
+    @property
+    def exposed(self) -> float:
+        """Seconds in which it talks and does not compute."""
+        return self.talking + self.sending + self.reducing
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """A step of the job. `collectives`: of the busiest stage, seconds and messages by kind."""
+
+    seconds: float
+    latency: float
+    """Of one micro-batch forward through all stages."""
+    stages: tuple[StageTime, ...]
+    spans: tuple[Span, ...]
+    collectives: Mapping[str, float]
+
+
+def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practice: Practice) -> StepTime:
+    """Simulate a step."""
+    groups = [_spreads(program, rank, machine) for rank in ranks]
+    passes = [
+        (pass_time(rank.forward, at, machine, practice), pass_time(rank.backward, at, machine, practice))
+        for rank, at in zip(ranks, groups, strict=True)
+    ]
+    timeline = simulate(_tasks(program, ranks, passes, machine))
+    micro_batches = program.plan.schedule.accumulate
+    reducing = [
+        {red.group: collective_seconds("all_reduce", red.size, at[red.group], machine) for red in rank.reductions}
+        for rank, at in zip(ranks, groups, strict=True)
+    ]
+    ready = [end + sum(sums.values()) for end, sums in zip(timeline.ends, reducing, strict=True)]
+    everyone = spread(range(program.world_size), machine.ranks_per_node)
+    norm = collective_seconds("all_reduce", 16, everyone, machine)
+    updating = [update_seconds(rank, machine) for rank in ranks]
+    seconds = max(ready) + norm + max(updating)
+    stages = []
+    for n, (rank, (forward, backward)) in enumerate(zip(ranks, passes, strict=True)):
+        sums = sum(reducing[n].values()) + norm
+        stages.append(
+            StageTime(
+                rank.stage,
+                rank.rank,
+                forward,
+                backward,
+                micro_batches * (forward.computing + backward.computing) + updating[n],
+                micro_batches * (forward.talking + backward.talking),
+                timeline.sent[n],
+                seconds - timeline.ends[n] - sums - updating[n] + timeline.waited[n],
+                sums,
+                updating[n],
+            )
+        )
+    latency = sum(forward.seconds for forward, _ in passes) + sum(_message(rank, machine) for rank in ranks[:-1])
+    spans = (*timeline.spans, *_last_spans(timeline, ranks, reducing, ready, norm, updating))
+    return StepTime(seconds, latency, tuple(stages), spans, _collectives(stages, reducing, norm, micro_batches))
+
+
+def update_seconds(rank: Rank, machine: Machine) -> float:
+    """AdamW goes through weight, gradient and two moments, all but the gradient written too; the norm reads gradients,
+    which are emptied after it; and weights in half precision are written once more."""
+    element = rank.held.gradients // max(1, rank.updated)
+    half = rank.held.weights < rank.held.gradients
+    moved = rank.updated * ((4 + 3 + 1 + 1) * element + (element // 2 + element if half else 0))
+    return moved / (machine.memory_bandwidth * machine.memory_efficiency) + 4 * max(machine.launch, machine.dispatch)
+
+
+def _spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread]:
+    found = {name: spread(ranks, machine.ranks_per_node) for name, ranks in rank.groups.items()}
+    return found | {WORLD: spread(range(program.world_size), machine.ranks_per_node)}
+
+
+def _message(rank: Rank, machine: Machine) -> float:
+    return message_seconds(rank.sent, rank.rank, rank.next, machine) if rank.next is not None else 0.0
+
+
+def _tasks(
+    program: Program, ranks: Sequence[Rank], passes: Sequence[tuple[PassTime, PassTime]], machine: Machine
+) -> list[list[Task]]:
+    """The schedule of every stage as tasks; what an exchange is with follows from what is computed after it."""
+    found = []
+    for n, (stage, (forward, backward)) in enumerate(zip(program.stages, passes, strict=True)):
+        after = _message(ranks[n], machine)
+        before = _message(ranks[n - 1], machine) if n else 0.0
+        tasks: list[Task] = []
+        for place, instruction in enumerate(stage.schedule):
+            tasks.append(_task(instruction, stage.schedule[place + 1 :], n, (forward, backward), before, after))
+        found.append(tasks)
+    return found
+
+
+def _task(
+    instruction: Instruction,
+    rest: Sequence[Instruction],
+    stage: int,
+    passes: tuple[PassTime, PassTime],
+    before: float,
+    after: float,
+) -> Task:
+    i = instruction.index
+    match instruction.kind:
+        case "forward":
+            return Work("forward", i, passes[0].seconds)
+        case "backward":
+            return Work("backward", i, passes[1].seconds)
+        case "send":
+            return Message(stage + 1, ("x", i, 0), after, True)
+        case "receive":
+            return Message(stage - 1, ("x", i, 0), before, False)
+        case "send_back":
+            return Message(stage - 1, ("dx", i, 0), before, True)
+        case "receive_back":
+            return Message(stage + 1, ("dx", i, 0), after, False)
+        case "forth":
+            of = next(other.index for other in rest if other.kind == "backward")
+            return Both((Message(stage + 1, ("x", i, 0), after, True), Message(stage + 1, ("dx", of, 0), after, False)))
+        case "back":
+            of = next(other.index for other in rest if other.kind == "forward")
+            return Both(
+                (Message(stage - 1, ("dx", i, 0), before, True), Message(stage - 1, ("x", of, 0), before, False))
+            )
+
+
+def _last_spans(
+    timeline: Timeline,
+    ranks: Sequence[Rank],
+    reducing: Sequence[Mapping[str, float]],
+    ready: Sequence[float],
+    norm: float,
+    updating: Sequence[float],
+) -> list[Span]:
+    spans = []
+    for n, rank in enumerate(ranks):
+        now = timeline.ends[n]
+        for group, seconds in reducing[n].items():
+            spans.append(Span(rank.stage, f"reduce {group}", -1, now, now + seconds))
+            now += seconds
+        if max(ready) > now:
+            spans.append(Span(rank.stage, "wait", -1, now, max(ready)))
+        now = max(ready) + norm
+        spans.append(Span(rank.stage, "norm", -1, max(ready), now))
+        spans.append(Span(rank.stage, "update", -1, now, now + updating[n]))
+    return spans
+
+
+def _collectives(
+    stages: Sequence[StageTime], reducing: Sequence[Mapping[str, float]], norm: float, micro_batches: int
+) -> dict[str, float]:
+    """Of the stage that talks most, seconds by kind."""
+    busiest = max(range(len(stages)), key=lambda n: stages[n].exposed)
+    stage = stages[busiest]
+    found: Counter[str] = Counter()
+    for done in (stage.forward, stage.backward):
+        for kind, seconds in done.by_name(talks=True).items():
+            found[kind] += micro_batches * seconds  # pyright: ignore[reportArgumentType]
+    found["send and receive"] += stage.sending  # pyright: ignore[reportArgumentType]
+    found["gradients"] += sum(reducing[busiest].values())  # pyright: ignore[reportArgumentType]
+    found["norm"] += norm  # pyright: ignore[reportArgumentType]
+    return {kind: seconds for kind, seconds in found.items() if seconds}
