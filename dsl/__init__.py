@@ -2,6 +2,6 @@
 
 from moec.dsl.diagnostics import Diagnostic, PlanError, render
 from moec.dsl.plan import Plan
-from moec.dsl.read_plan import read_plan
+from moec.dsl.read_plan import read_plan, vary_plan
 
-__all__ = ["Diagnostic", "Plan", "PlanError", "read_plan", "render"]
+__all__ = ["Diagnostic", "Plan", "PlanError", "read_plan", "render", "vary_plan"]

@@ -26,6 +26,7 @@ CODES = {
     "E116": "a number of processes that is not the plan's",
     "E117": "a proof that does not fit on this machine",
     "E118": "a code that moec does not have",
+    "E119": "hardware that moec does not know",
     # The mesh, and what goes over it.
     "E201": "the mesh has too many ranks or axes",
     "E202": "an axis that the mesh does not have",
@@ -70,6 +71,7 @@ CODES = {
     "E504": "there is no output of moec to read",
     "E505": "the file of a new plan is there already",
     "E506": "a plan cannot be written",
+    "E507": "a file that was asked for cannot be written",
     # Warnings.
     "W001": "a setting has no effect yet",
     "W002": "a setting has no effect in this plan",

@@ -51,6 +51,15 @@ def read_plan(path: str, overrides: Sequence[str] = ()) -> Plan:
         raise with_nearest_meshes(fault, _axes_of(document), length, lambda sets: _is_plan(document, sets)) from None
 
 
+def vary_plan(plan: Plan, settings: Sequence[str]) -> Plan | None:
+    """A plan with further overrides; None where they make no valid plan."""
+    try:
+        overrides = (*plan.overrides, *settings)
+        return _plan_of(apply_overrides(parse_plan(plan.source), overrides), overrides)
+    except PlanError:
+        return None
+
+
 def _is_plan(document: Document, overrides: Sequence[str]) -> bool:
     try:
         return bool(_plan_of(apply_overrides(document, overrides), ()))

@@ -65,6 +65,9 @@ def _amount(unit: Unit) -> Entry:
     return Entry(Real(open_least=True, unit=unit))
 
 
+_PART = Entry(Real(most=Fraction(1), open_least=True))
+
+
 SETTINGS: dict[str, dict[str, Entry]] = {
     "model": {
         "layers": Entry(Whole(most=65_536), required=True),
@@ -115,12 +118,22 @@ SETTINGS: dict[str, dict[str, Entry]] = {
         "compute": _amount(FLOP_RATE),
         "memory": _amount(BYTES),
         "memory_bandwidth": _amount(BYTE_RATE),
+        "memory_efficiency": _PART,
         "link_bandwidth": _amount(BYTE_RATE),
+        "link_peer_bandwidth": _amount(BYTE_RATE),
         "link_latency": _amount(SECONDS),
+        "link_efficiency": _PART,
         "network_bandwidth": _amount(BYTE_RATE),
         "network_latency": _amount(SECONDS),
+        "network_efficiency": _PART,
+        "collective_latency": _amount(SECONDS),
         "ranks_per_node": Entry(Whole(most=1_048_576)),
-        "efficiency": Entry(Real(most=Fraction(1), open_least=True)),
+        "efficiency": _PART,
+        "units": Entry(Whole(most=1_048_576)),
+        "tile": Entry(Whole(most=1_048_576)),
+        "depth": Entry(Whole(most=1_048_576)),
+        "launch": _amount(SECONDS),
+        "dispatch": _amount(SECONDS),
     },
 }
 

@@ -1,6 +1,6 @@
-"""The `moec` command: reads a plan, and compiles, checks, shows, verifies, runs or formats it.
+"""The `moec` command: reads a plan, and compiles, checks, shows, verifies, runs, estimates or formats it.
 
-Exit status: 0; 1 if a valid plan fails a proof; 2 if the plan or the command line is at fault.
+Exit status: 0; 1 if a valid plan fails a proof or breaks a bound; 2 if the plan or the command line is at fault.
 """
 
 import argparse
@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
+from moec.commands.calibrate import calibrate_command
 from moec.commands.compile import check_command, compile_command, run_command
+from moec.commands.estimate import compare_command, estimate_command, report_command
 from moec.commands.plans import explain_command, fmt_command, new_command
 from moec.commands.show import show_command
 from moec.commands.tell import say_where_to_read_on, tell
@@ -24,6 +26,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, float], int]] = {
     "show": show_command,
     "verify": verify_command,
     "run": run_command,
+    "estimate": estimate_command,
+    "compare": compare_command,
+    "report": report_command,
+    "calibrate": calibrate_command,
     "new": new_command,
     "fmt": fmt_command,
     "explain": explain_command,

@@ -68,6 +68,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_show(_command(commands, "show", "print a part of what a plan becomes"))
     _add_verify(_command(commands, "verify", "prove that the rank programs compute what the unsharded model does"))
     _add_run(_command(commands, "run", "compile a plan and start its ranks on this machine"))
+    _add_estimate(_command(commands, "estimate", "predict time and memory of a plan, and hold its bounds against them"))
+    _add_compare(_plain_command(commands, "compare", "estimate several plans side by side"))
+    _add_report(_command(commands, "report", "draw what a plan becomes and costs, as a page"))
+    _add_calibrate(_plain_command(commands, "calibrate", "measure this machine, as an entry of the hardware table"))
     _add_new(_plain_command(commands, "new", "write a plan to start from"))
     _add_fmt(_plain_command(commands, "fmt", "write plans in their canonical form"))
     _add_explain(_plain_command(commands, "explain", "say what the code of a diagnostic means"))
@@ -82,6 +86,11 @@ def _command(commands: _Commands, name: str, help: str) -> argparse.ArgumentPars
     """One that reads a plan."""
     parser = _plain_command(commands, name, help)
     parser.add_argument("plan", metavar="PLAN", help="a .plan file")
+    _add_set(parser)
+    return parser
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -90,7 +99,6 @@ def _command(commands: _Commands, name: str, help: str) -> argparse.ArgumentPars
         metavar="PATH=VALUE",
         help="override a value of the plan, such as mesh.tp=8; may be given several times",
     )
-    return parser
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -124,10 +132,54 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hardware",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="further entries for the hardware table, as `moec calibrate` writes them",
+    )
+    parser.add_argument(
+        "--routing",
+        default="uniform",
+        metavar="HOW",
+        help="how tokens choose experts: uniform, zipf:1.2, or a file with the rows each expert got (%(default)s)",
+    )
+
+
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    _add_machine(parser)
+    parser.add_argument("--explain", metavar="NAME", help="the formula of a figure, what goes into it, and the number")
+    parser.add_argument("--mend", action="store_true", help="search for changes that keep the bounds that are broken")
+    parser.add_argument("--trace", metavar="FILE", help="write the timeline for Perfetto")
+    _add_json(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plans", metavar="PLAN", nargs="+", help="two .plan files or more")
+    _add_set(parser)
+    _add_machine(parser)
+    _add_json(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    _add_machine(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (report.html)")
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [-h] [--set PATH=VALUE] [-o DIR] [--nproc N] PLAN [-- ARGUMENTS OF main.py]"
     _add_output(parser)
     parser.add_argument("--nproc", type=int, metavar="N", help="processes to start (as many as the plan has ranks)")
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (standard output)")
+    parser.add_argument("--name", default="measured", metavar="NAME", help="what plans call the entry (%(default)s)")
+    parser.add_argument("--ranks", type=int, metavar="N", help="ranks that work at once (one on each core, or GPU)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="what to measure (GPUs, if there are any)")
+    parser.add_argument("--quick", action="store_true", help="in a few seconds, and more roughly")
 
 
 def _add_new(parser: argparse.ArgumentParser) -> None:

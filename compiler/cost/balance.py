@@ -35,11 +35,15 @@ class Routing:
 UNIFORM = Routing("uniform")
 
 
-def read_routing(text: str, experts: int) -> Routing:
+def read_routing(text: str, program: Program) -> Routing:
     """`uniform`, `zipf:S` (the n-th most popular of the experts is chosen n ** -S as often as the first) or a file.
 
     A file holds a list of rows that each expert got, or metrics of a run, one JSON object a line with `expert_load`.
     """
+    counts = {routed.experts for graph in program.graphs.values() if (routed := routing_of(program, graph))}
+    if len(counts) > 1 and text != "uniform":
+        raise _unreadable(text, "the layers have different numbers of experts")
+    experts = counts.pop() if counts else 1
     if text == "uniform":
         return UNIFORM
     if text.startswith("zipf:"):

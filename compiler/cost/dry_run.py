@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from moec.compiler.cost.recorder import META, Alive, Mark, Recorder, WatchedTape, Watcher
+from moec.compiler.cost.recorder import META, Alive, Mark, Recorder, Storage, WatchedTape, Watcher
 from moec.compiler.emit import FULL, emit
 from moec.compiler.program import Program, Stage
 from moec.runtime import communicator
@@ -40,6 +40,8 @@ class Segment:
     times: int
     events: tuple[Alive, ...]
     growth: int
+    repeated: bool = False
+    """Whether the model has a list of such; an embedding and a head are not repeated."""
 
     @property
     def peak(self) -> int:
@@ -90,6 +92,17 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A tensor that every turn of a loop keeps for the backward, as it was made."""
+
+    loop: str
+    turns: int
+    shape: tuple[int, ...]
+    itemsize: int
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rank:
     """What the ranks of one stage do in a step; `groups` are those of the rank that was run."""
 
@@ -105,14 +118,18 @@ class Rank:
     sent: int
     """Bytes of what the next stage gets for a micro-batch."""
     next: int | None
+    kept: tuple[Kept, ...]
+    """What `forward` leaves, by the loop that made it."""
+    sizes: Mapping[str, int]
+    """The names of sizes in the text."""
 
 
-def dry_run(program: Program, skew: float = 1.0, gpu: bool = True) -> tuple[Rank, ...]:
+def dry_run(program: Program, skew: float = 1.0, gpu: bool = True, sizing: int = FULL) -> tuple[Rank, ...]:
     """One rank of every stage; ragged rows of experts that arrive are `skew` times the mean. Kernels are those of
     PyTorch on a `gpu`, or else on a CPU."""
     first = {program.stage_of(rank): rank for rank in reversed(range(program.world_size))}
     ranks = [first[stage.index] for stage in program.stages]
-    files = emit(program, FULL, only=ranks)
+    files = emit(program, sizing, only=ranks)
     with TemporaryDirectory(prefix="moec-estimate-") as name:
         path = Path(name) / "plan.json"
         path.write_text(files["plan.json"], encoding="utf-8")
@@ -193,15 +210,19 @@ class _StageRun:
             sum(len(family.values) for family in families),
             done.sent,
             place.next,
+            _kept(done, self._loops(names, "forward")),
+            {name: value for name, value in vars(self._sizes()).items() if type(value) is int},
         )
 
     def _modules(self) -> tuple[ModuleType, ModuleType]:
         """The rank's file and its stage's, in memory."""
         stage = f"stage_{self.stage.index}"
-        sizes = _module("sizes", self.files["sizes.py"], {})
-        text = _module(stage, self.files[f"{stage}.py"], {"sizes": sizes})
+        text = _module(stage, self.files[f"{stage}.py"], {"sizes": self._sizes()})
         name = rank_name(self.rank, self.program.world_size)
         return _module(name, self.files[f"{name}.py"], {stage: text}), text
+
+    def _sizes(self) -> ModuleType:
+        return _module("sizes", self.files["sizes.py"], {})
 
     def _inputs(self, job: Job, place: Place) -> dict[str, Tensor]:
         splits: Mapping[str, tuple[tuple[str, ...], ...]] = vars(self._modules()[1]).get("INPUTS", {})
@@ -228,14 +249,25 @@ class _StageRun:
             vars(text)[name] = recorder.marked(name, vars(text)[name])
         return names
 
-    def _loops(self, names: set[str], way: str) -> list[tuple[str, int, int]]:
-        """Of every loop: its name, how many calls a turn makes, and turns; none where none of its calls is made."""
+    def _loops(self, names: set[str], way: str) -> list["_Loop"]:
+        """Loops of which any call is made."""
         found = []
         for loop in self.stage.loops:
             calls = [call for call in loop.body if f"{call.unit}_{way}" in names]
             if calls:
-                found.append((" ".join(dict.fromkeys(call.unit for call in calls)), len(calls), len(loop.turns)))
+                name = " ".join(dict.fromkeys(call.unit for call in calls))
+                found.append(_Loop(name, len(calls), len(loop.turns), any(call.repeated for call in calls)))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What a loop is called, how many calls a turn of it makes, and how many turns."""
+
+    name: str
+    calls: int
+    turns: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,17 +278,34 @@ class _MicroBatch:
     backward: Sequence[Alive]
     kept: int
     sent: int
+    alive: Sequence[Storage]
 
 
 def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> _MicroBatch:
     functions = vars(text)
     with recorder.record():
         sent = functions["forward"](run, 0, *_received(functions, "ACTIVATIONS_IN")) or ()
-        middle, kept = len(recorder.events), recorder.held()
+        middle, kept, alive = len(recorder.events), recorder.held(), recorder.alive()
         size = sum(x.nbytes for x in sent)
         sent = ()
         functions["backward"](run, 0, *_received(functions, "GRADIENTS_IN"))
-    return _MicroBatch(recorder.events[:middle], recorder.events[middle:], kept, size)
+    return _MicroBatch(recorder.events[:middle], recorder.events[middle:], kept, size, alive)
+
+
+def _kept(done: _MicroBatch, loops: Sequence[_Loop]) -> tuple[Kept, ...]:
+    """By loop; of one with many turns what the one in the middle has made stands for all."""
+    begins = [n for n, alive in enumerate(done.forward) if isinstance(alive.event, Mark) and alive.event.enters]
+    begins = [0, *begins[1:], len(done.forward) + 1] if begins else [0, len(done.forward) + 1]
+    found: list[Kept] = []
+    call = 0
+    for loop in loops:
+        shown = min(loop.turns, _TURNS)
+        spans = [(begins[call + turn * loop.calls], begins[call + (turn + 1) * loop.calls]) for turn in range(shown)]
+        call += shown * loop.calls
+        first, last = spans[1 if shown == _TURNS else 0]
+        mine = [storage for storage in done.alive if first <= storage.made < last]
+        found += [Kept(loop.name, loop.turns, each.shape, each.itemsize, each.region) for each in mine]
+    return tuple(found)
 
 
 def _received(functions: Mapping[str, object], table: str) -> tuple[tuple[Tensor, ...], ...]:
@@ -268,20 +317,20 @@ def _received(functions: Mapping[str, object], table: str) -> tuple[tuple[Tensor
     return (tuple(x.requires_grad_() if slot.grad else x for x, slot in zip(tensors, slots, strict=True)),)
 
 
-def _segments(events: Sequence[Alive], loops: Sequence[tuple[str, int, int]], start: int) -> tuple[Segment, ...]:
+def _segments(events: Sequence[Alive], loops: Sequence[_Loop], start: int) -> tuple[Segment, ...]:
     """Cut what happened into turns of the loops, each from where its first call begins to where the next one does."""
     begins = [n for n, alive in enumerate(events) if isinstance(alive.event, Mark) and alive.event.enters]
     begins = [0, *begins[1:], len(events)] if begins else [0, len(events)]
     held = [start, *(events[n].held for n in begins[1:-1]), events[-1].held if events else start]
     found: list[Segment] = []
     call = 0
-    for name, calls, turns in loops or [("stage", 1, 1)]:
-        for turn in range(min(turns, _TURNS)):
-            first, call = call, call + calls
+    for loop in loops or [_Loop("stage", 1, 1)]:
+        for turn in range(min(loop.turns, _TURNS)):
+            first, call = call, call + loop.calls
             kept = [each for each in events[begins[first] : begins[call]] if not isinstance(each.event, Mark)]
             relative = tuple([replace(each, held=each.held - held[first]) for each in kept])
-            times = turns - 2 if turn == 1 and turns >= _TURNS else 1
-            found.append(Segment(name, times, relative, held[call] - held[first]))
+            times = loop.turns - 2 if turn == 1 and loop.turns >= _TURNS else 1
+            found.append(Segment(loop.name, times, relative, held[call] - held[first], loop.repeated))
     assert call == len(begins) - 1, "the stage calls its units in the order of its loops"
     return tuple(found)
 

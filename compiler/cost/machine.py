@@ -16,7 +16,8 @@ DEFAULT = "h100"
 """What is assumed where a plan names no hardware."""
 
 _NUMBERS = (
-    *("efficiency", "units", "tile", "depth", "memory", "memory_bandwidth", "memory_efficiency", "launch", "dispatch"),
+    *("efficiency", "units", "tile", "depth", "grouped", "launch", "dispatch"),
+    *("memory", "memory_bandwidth", "memory_efficiency"),
     *("link_bandwidth", "link_efficiency", "link_latency", "collective_latency"),
     *("network_bandwidth", "network_efficiency", "network_latency"),
 )
@@ -41,6 +42,8 @@ class Machine:
     """Multiprocessors: a product is computed in waves of so many tiles."""
     tile: float
     depth: float
+    grouped: float
+    """Of the rate of a product as large, by products of experts."""
     attention: tuple[float, float]
     """Of the rate of a large product, by fused attention forward and backward."""
     memory: float
@@ -70,7 +73,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
     """The plan's hardware; `tables` are further files of entries. Raises PlanError for what is not known."""
     known = dict(read_table())
     for path in tables:
-        known |= _read(path)
+        known |= _read_given(path)
     name = plan.hardware.name if plan.hardware else DEFAULT
     said = dict(plan.hardware.fields) if plan.hardware else {}
     if name in known and name != "gpu":
@@ -116,12 +119,11 @@ def _missing(said: Mapping[str, object]) -> list[str]:
 
 def _unknown(plan: Plan, name: str, known: Table, said: Mapping[str, object]) -> PlanError:
     names = sorted(entry for entry in known if entry != "gpu")
-    fields = listed([f"`{field}`" for field in _missing(said)]) if said else "its fields"
     return plan_error(
         "E119",
         f"moec does not know the hardware `{name}`",
         *did_you_mean(name, names, "entries of the table"),
-        f"or say what it is: {fields}",
+        f"or say what it is: {listed(_missing(said))}",
         label=plan.places["hardware"].label("not in the table"),
     )
 
@@ -154,6 +156,18 @@ def _rates(rates: object, precision: str) -> tuple[float, float]:
 
 def _read(path: Path) -> Table:
     return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_given(path: Path) -> Table:
+    """A file of the user's."""
+    try:
+        return {name: entry for name, entry in _read(path).items() if isinstance(entry, dict)}
+    except OSError as fault:
+        why = fault.strerror or "it cannot be read"
+    except ValueError as fault:  # no TOML, or no text
+        why = str(fault).splitlines()[0]
+    headline = f"the hardware in {path} cannot be read: {why}"
+    raise plan_error("E119", headline, "`moec calibrate -o FILE` writes such a file")
 
 
 def _texts(value: object) -> list[str]:

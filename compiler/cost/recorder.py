@@ -36,7 +36,12 @@ class Talk:
     size: int
     region: str = ""
     later: bool = False
-    line: str = ""
+    result: int = 0
+    """The number of its result's storage."""
+    received: int = 0
+    """Bytes of its result."""
+    again: bool = False
+    """Whether a framework does it a second time, for a backward, beside products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,17 @@ class Alive:
 Record: TypeAlias = list[Alive]
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Memory of a tensor: as which shape it was made, in which region, after how many events."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+    region: str
+    made: int
+    size: int
+
+
 @dataclass(slots=True)
 class Recorder:
     """What has happened so far. Storages that were there before are not counted."""
@@ -66,7 +82,7 @@ class Recorder:
     gpu: bool = True
     events: Record = field(default_factory=list)
     region: str = ""
-    _sizes: dict[int, tuple[StorageWeakRef, int]] = field(default_factory=dict)
+    _sizes: dict[int, tuple[StorageWeakRef, Storage]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
 
     @contextmanager
@@ -79,17 +95,23 @@ class Recorder:
 
     def held(self) -> int:
         """Bytes of the storages that were made since the beginning and are alive."""
+        return sum(storage.size for storage in self.alive())
+
+    def alive(self) -> list[Storage]:
+        """Those storages."""
         gone = [key for key, (storage, _) in self._sizes.items() if storage.expired()]
         for key in gone:
             del self._sizes[key]
-        return sum(size for _, size in self._sizes.values())
+        return [storage for _, storage in self._sizes.values()]
 
     def made(self, x: Tensor) -> None:
         storage = x.untyped_storage()
         key = storage._cdata
         known = self._sizes.get(key)
         if known is None or known[0].expired():
-            self._sizes[key] = StorageWeakRef(storage), storage.nbytes()
+            self._sizes.pop(key, None)  # an address that is used again is the latest
+            made = Storage(tuple(x.shape), x.element_size(), self.region, len(self.events), storage.nbytes())
+            self._sizes[key] = StorageWeakRef(storage), made
             self._numbers[key] = len(self._numbers) + 1 + len(self.events) * 1024
 
     def number(self, x: Tensor) -> int:
@@ -213,7 +235,7 @@ class _Context(FunctionCtx):
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, query: Tensor, key: Tensor, value: Tensor, causal: bool, recorder: Recorder) -> Tensor:
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        out = _laid_out_by_position(query, value.shape[-1])
         rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(query, key, value, out, rows)
         ctx.causal, ctx.recorder = causal, recorder
@@ -231,6 +253,12 @@ class _Fused(torch.autograd.Function):
         reads = (query, key, value, out, rows, gradient)
         recorder.add(_fused(recorder, "attention", "attention_backward", flops, reads, found))
         return *found, None, None
+
+
+def _laid_out_by_position(query: Tensor, size: int) -> Tensor:
+    """Fused attention writes [B, H, T, D] as it lies in [B, T, H, D], which whoever joins the heads need not copy."""
+    *batch, heads, positions, _ = query.shape
+    return query.new_empty(*batch, positions, heads, size).transpose(-3, -2)
 
 
 class _Norm(torch.autograd.Function):
@@ -312,7 +340,8 @@ class Watcher:
             return _Done(self._answered(kind, x, axes))
         x = x.contiguous()
         result = x.new_empty(x.shape if rows is None else (rows, *x.shape[1:]))
-        self.recorder.add(Talk(kind, axes, x.nbytes, self.recorder.region, later))
+        ends = self.recorder.number(result), result.nbytes
+        self.recorder.add(Talk(kind, axes, x.nbytes, self.recorder.region, later, *ends))
         return _Done(result)
 
     def _answered(self, kind: str, x: Tensor, axes: str) -> Tensor:
@@ -348,13 +377,21 @@ _PRODUCTS = {
 }
 """Products, and which of their arguments are multiplied."""
 
+_MAKES = {_aten.new_zeros.default, _aten.new_ones.default, _aten.zeros_like.default, _aten.ones_like.default}
+"""Their arguments say a shape, and are not read."""
+
+_LOOKS_UP = {_aten.embedding.default, _aten.index_select.default, _aten.gather.default}
+_ADDS_ROWS = {_aten.index_add_.default}
+
 _CONVOLUTIONS = {_aten.convolution.default: 1, _aten.convolution_backward.default: 2}
 
 
 def _kernel(recorder: Recorder, func: OpOverload, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Kernel:
     name = func.name().removeprefix("aten::")
-    moved = sum(_bytes(x) for x in (*inputs, *outputs))
-    region, reads, writes = recorder.region, _listed(recorder, inputs), _listed(recorder, outputs)
+    region, reads, writes = recorder.region, _read(recorder, func, inputs, outputs), _listed(recorder, outputs)
+    if func in _ADDS_ROWS:
+        writes = ((writes[0][0], _bytes(inputs[2])),)
+    moved = sum(size for _, size in (*reads, *writes))
     if func in _PRODUCTS:
         left, right = (inputs[place] for place in _PRODUCTS[func])
         count = left.shape[0] if left.dim() == 3 else 1
@@ -370,6 +407,20 @@ def _kernel(recorder: Recorder, func: OpOverload, inputs: Sequence[Tensor], outp
         flops = 2.0 * times * rows * depth * weight.shape[0]
         return Kernel(name, "product", flops, moved, (1, rows, weight.shape[0], depth), region, reads, writes)
     return Kernel(name, "memory", 0.0, moved, region=region, reads=reads, writes=writes)
+
+
+def _read(
+    recorder: Recorder, func: OpOverload, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[tuple[int, int], ...]:
+    """Of what is looked up or added to by rows only the rows that are touched are read."""
+    if func in _MAKES:
+        return ()
+    sizes = [_bytes(x) for x in inputs]
+    if func in _LOOKS_UP:
+        sizes[0] = sum(_bytes(x) for x in outputs)
+    elif func in _ADDS_ROWS:
+        sizes[0] = sizes[2]
+    return tuple((recorder.number(x), size) for x, size in zip(inputs, sizes, strict=True))
 
 
 def _is_view(func: OpOverload) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from moec.commands.estimate import estimated, requirements_record, said_mends, searched
 from moec.commands.steps import (
     MOST_PROCESSES,
     checked_record,
@@ -21,49 +22,77 @@ from moec.dsl.diagnostics import as_record, plan_error
 from moec.dsl.show_mesh import say_mesh, say_tilings
 
 if TYPE_CHECKING:
+    from moec.compiler.check import Report
+    from moec.compiler.cost import Estimate, Mend, Requirement
     from moec.compiler.program import Program
 
 
 def compile_command(options: argparse.Namespace, started: float) -> int:
-    """`moec compile`: write the rank programs."""
+    """`moec compile`: write the rank programs, and a page about them. Bounds that are broken are told, no more."""
+    from moec.compiler.cost import decide, machine_of, say_requirements
+
     plan = read(options)
     target = output_folder(plan, options)
-    program, report = written(plan, target)
+    machine_of(plan)
+    estimates: list[Estimate] = []
+
+    def page(program: "Program") -> str:
+        from moec.compiler.report.report_html import report_html
+
+        estimates.append(estimated(plan, program))
+        return report_html(estimates[0])
+
+    program, report = written(plan, target, page)
     if report.faults:
         return tell_own_faults(report)
+    bounds = decide(estimates[0])
     seconds = time.perf_counter() - started
     if options.json:
         record = {**_counts(program), "seconds": round(seconds, 3), "output": str(target)}
-        print(json.dumps(record | {"checked": checked_record(report)}))
+        print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
         return 0
-    print(_said(plan, program), report.statement, sep="\n")
+    print(_said(plan, program), report.statement, *say_requirements(bounds), sep="\n")
     print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
     print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
     return 0
 
 
 def check_command(options: argparse.Namespace, started: float) -> int:
-    """`moec check`: everything that compile does, and nothing written."""
+    """`moec check`: everything that compile does, and nothing written; 1 if a bound of the plan is broken."""
+    from moec.compiler.cost import say_requirements
+
     if not options.json:
         plan = read(options)
-        program = compiled(plan)
-        _, report = emitted_and_checked(program)
+        program, report, bounds, mends = _checked(plan)
         if report.faults:
             return tell_own_faults(report)
         print(_said(plan, program), report.statement, sep="\n")
-        return 0
+        print(*say_requirements(bounds), *said_mends(mends), sep="\n", end="\n" if bounds else "")
+        return 0 if all(bound.passed for bound in bounds) else 1
     try:
         plan = read_plan(options.plan, options.overrides)
-        program = compiled(plan)
-        _, report = emitted_and_checked(program)
+        program, report, bounds, mends = _checked(plan)
     except PlanError as fault:
         print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
         return 2
     seconds = round(time.perf_counter() - started, 3)
     warnings = [as_record(each) for each in plan.warnings]
     record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
-    print(json.dumps(record | {"checked": checked_record(report)}))
-    return 1 if report.faults else 0
+    print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, mends)))
+    return 1 if report.faults or not all(bound.passed for bound in bounds) else 0
+
+
+def _checked(plan: Plan) -> "tuple[Program, Report, tuple[Requirement, ...], tuple[Mend, ...]]":
+    """The program, what its check found, its bounds, and changes that would keep those that it breaks."""
+    from moec.compiler.cost import decide, machine_of
+
+    machine_of(plan)
+    program = compiled(plan)
+    _, report = emitted_and_checked(program)
+    if report.faults or not plan.require:
+        return program, report, (), ()
+    found = estimated(plan, program)
+    return program, report, decide(found), searched(found)
 
 
 def run_command(options: argparse.Namespace, _: float) -> int:

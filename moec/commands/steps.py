@@ -14,8 +14,13 @@ from moec.commands.tell import tell
 from moec.dsl import Plan, read_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from moec.compiler.check import Report
     from moec.compiler.program import Program
+
+PAGE = "report.html"
+"""Beside the programs: what they are and what they cost, in pictures."""
 
 MOST_PROCESSES = 64
 """That are started on one machine without being told how many."""
@@ -58,8 +63,8 @@ def emitted_and_checked(program: "Program", folder: Path | None = None) -> "tupl
         return files, check(program, files)
 
 
-def written(plan: Plan, folder: Path) -> "tuple[Program, Report]":
-    """Compile into a folder; nothing is written where the programs fail their check."""
+def written(plan: Plan, folder: Path, page: "Callable[[Program], str] | None" = None) -> "tuple[Program, Report]":
+    """Compile into a folder, with a page about it; nothing is written where the programs fail their check."""
     from moec.compiler.folder import write_folder
     from moec.compiler.verify.certificate import compiled_certificate
     from moec.runtime.certificate import CERTIFICATE
@@ -67,7 +72,8 @@ def written(plan: Plan, folder: Path) -> "tuple[Program, Report]":
     program = compiled(plan)
     files, report = emitted_and_checked(program, folder)
     if not report.faults:
-        write_folder(folder, files | {CERTIFICATE: compiled_certificate(program, files, report, folder)})
+        files[CERTIFICATE] = compiled_certificate(program, files, report, folder)
+        write_folder(folder, files | ({PAGE: page(program)} if page else {}))
     return program, report
 
 

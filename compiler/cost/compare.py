@@ -1,0 +1,120 @@
+"""Several estimates side by side: what the plans say differently, what that changes, and what they have in common."""
+
+from collections.abc import Sequence
+
+from moec.compiler.cost.estimate import Estimate
+from moec.compiler.cost.requirements import decide
+from moec.compiler.cost.say import amount, large, seconds, size
+from moec.dsl.plan import Decoder, Plan
+
+Row = tuple[str, tuple[str, ...]]
+
+
+def side_by_side(names: Sequence[str], found: Sequence[Estimate]) -> str:
+    """A table with a column for each plan; rows in which they differ come first."""
+    settings = _rows([_settings(each.program.plan) for each in found])
+    figures = _rows([_figures(each) for each in found])
+    bounds = _rows([_bounds(each) for each in found])
+    groups = (
+        ("settings that differ", [row for row in settings if _differs(row)]),
+        ("what they cost", [row for row in figures if _differs(row)]),
+        ("bounds", bounds),
+        ("the same in all", [row for row in (*settings, *figures) if not _differs(row)]),
+    )
+    widths = _widths(names, [*settings, *figures, *bounds])
+    lines = [_line("", names, widths)]
+    for title, rows in groups:
+        if rows:
+            lines += ["", title, *(_line(name, cells, widths) for name, cells in rows)]
+    return "\n".join(lines)
+
+
+def _rows(columns: Sequence[dict[str, str]]) -> list[Row]:
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, tuple(column.get(name, "-") for column in columns)) for name in names]
+
+
+def _differs(row: Row) -> bool:
+    return len(set(row[1])) > 1
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    found = {f"mesh.{axis.name}": _axis(axis.size, axis.over) for axis in plan.mesh.axes}
+    found |= {f"shard.{dim}": ", ".join(line.axes) or "whole" for line in plan.shard for dim in line.dims}
+    schedule, train, model = plan.schedule, plan.train, plan.model
+    found |= {
+        "schedule": schedule.kind,
+        "schedule.batch": str(schedule.batch),
+        "schedule.accumulate": str(schedule.accumulate),
+        "train.precision": train.precision,
+        "hardware": plan.hardware.name if plan.hardware else "-",
+    }
+    if isinstance(model, Decoder):
+        for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "gated", "tied"):
+            found[f"model.{name}"] = _said(name, model)
+        if model.experts is not None:
+            experts = model.experts
+            found |= {
+                "model.experts.count": str(experts.count),
+                "model.experts.hidden": str(experts.hidden),
+                "model.experts.top_k": str(experts.top_k),
+                "model.experts.capacity": "none" if experts.capacity is None else f"{float(experts.capacity):g}",
+            }
+    else:
+        found |= {"model": model.target} | {f"model.{name}": str(value) for name, value in model.arguments}
+    return found
+
+
+def _said(name: str, model: Decoder) -> str:
+    values = {
+        "layers": model.layers,
+        "hidden": model.hidden,
+        "heads": model.heads,
+        "kv_heads": model.kv_heads,
+        "ffn": model.ffn,
+        "vocab": model.vocab,
+        "seq": model.seq,
+        "gated": model.gated,
+        "tied": model.tied,
+    }
+    return str(values[name])
+
+
+def _axis(count: int, over: tuple[str, ...]) -> str:
+    return f"{count} over {', '.join(over)}" if over else str(count)
+
+
+def _figures(found: Estimate) -> dict[str, str]:
+    return {
+        "ranks": f"{found.world_size:,}",
+        "parameters": large(found.parameters),
+        "active parameters": large(found.active_parameters),
+        "memory": size(found.memory_bytes),
+        "step": seconds(found.step_seconds),
+        "latency": seconds(found.time.latency),
+        "tokens/s": f"{found.tokens_per_second:,.0f}",
+        "tokens/s a GPU": f"{found.tokens_per_second / found.world_size:,.0f}",
+        "MFU": f"{100 * found.mfu:.1f} %",
+        "utilization": f"{100 * found.utilization:.1f} %",
+        "bubble": f"{100 * found.bubble:.1f} %",
+        "exposed communication": f"{100 * found.comm_overhead:.1f} %",
+        "load balance": f"{100 * found.balance.load_balance:.1f} %",
+        "dropped choices": f"{100 * found.balance.dropped:.1f} %",
+    }
+
+
+def _bounds(found: Estimate) -> dict[str, str]:
+    return {
+        f"{each.name} {each.relation} {amount(each.name, each.bound)}": "keeps" if each.passed else "BREAKS"
+        for each in decide(found)
+    }
+
+
+def _widths(names: Sequence[str], rows: Sequence[Row]) -> list[int]:
+    first = max(len(name) for name, _ in rows)
+    return [first, *(max(len(name), *(len(cells[n]) for _, cells in rows)) for n, name in enumerate(names))]
+
+
+def _line(name: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    shown = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+    return f"  {name:<{widths[0]}}  {shown}".rstrip()

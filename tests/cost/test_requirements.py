@@ -1,0 +1,71 @@
+"""Bounds are decided, and a change that keeps a broken one is found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moec.cli import main
+
+PLAN = """
+model m {{ layers = 4  hidden = 512  heads = 8  ffn = 2048  vocab = 1024  seq = 512 }}
+mesh {{ pp = 2  dp = 2 }}
+shard {{ layers over pp  batch over dp }}
+schedule gpipe {{ batch = 32  accumulate = 8 }}
+hardware a100 {{ }}
+require {{ {bounds} }}
+"""
+
+
+def run(tmp_path: Path, bounds: str, *command: str) -> int:
+    path = tmp_path / "m.plan"
+    path.write_text(PLAN.format(bounds=bounds), encoding="utf-8")
+    return main([command[0], str(path), *command[1:]])
+
+
+def test_check_fails_where_a_bound_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "world <= 4  memory < 1 GiB", "check") == 0
+    out = capsys.readouterr().out
+    assert "keeps  world" in out and "keeps  memory" in out
+    assert run(tmp_path, "world <= 2  memory < 1 GiB", "check") == 1
+    out = capsys.readouterr().out
+    assert "BREAKS world" in out and "--set mesh." in out
+    assert run(tmp_path, "world <= 2", "compile", "-o", str(tmp_path / "out")) == 0
+    assert "BREAKS world" in capsys.readouterr().out
+
+
+def test_records_of_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "world < 4  bubble < 90 %", "estimate", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    world, bubble = record["requirements"]
+    assert (world["name"], world["bound"], world["value"], world["passed"]) == ("world", 4.0, 4.0, False)
+    assert world["margin"] == 0.0 and bubble["passed"] and bubble["margin"] > 0
+    assert record["world_size"] == 4 and record["trace_seconds"] > 0 and record["estimate_seconds"] > 0
+
+
+def test_a_mend_keeps_the_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer micro-batches in flight, as 1F1B or a finer accumulation has, need less memory."""
+    run(tmp_path, "", "estimate", "--json")
+    now = json.loads(capsys.readouterr().out)["memory_bytes"]
+    bound = f"memory < {int(0.9 * now)} B"
+    assert run(tmp_path, bound, "check", "--json") == 1
+    (found,) = json.loads(capsys.readouterr().out)["requirements"]
+    assert not found["passed"] and found["mend"]["passed"] and found["mend"]["settings"]
+    settings = [word for setting in found["mend"]["settings"] for word in ("--set", setting)]
+    assert run(tmp_path, bound, "check", *settings) == 0
+
+
+def test_comparison_begins_with_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, kind in (("a", "gpipe"), ("b", "1f1b")):
+        text = PLAN.format(bounds="world < 9").replace("gpipe", kind)
+        (tmp_path / f"{name}.plan").write_text(text, encoding="utf-8")
+    assert main(["compare", str(tmp_path / "a.plan"), str(tmp_path / "b.plan")]) == 0
+    differ, same = capsys.readouterr().out.split("the same in all")
+    assert "settings that differ" in differ and "schedule " in differ and "memory" in differ
+    assert "mesh.pp" in same and "parameters" in same
+
+
+def test_an_estimate_says_how_long_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "", "estimate") == 0
+    out = capsys.readouterr().out
+    assert "traced in" in out and "NVIDIA A100" in out and "assumed" in out
