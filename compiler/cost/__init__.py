@@ -20,7 +20,6 @@ __all__ = [
     "amount",
     "as_record",
     "can_retarget",
-    "side_by_side",
     "decide",
     "estimate",
     "explain",
@@ -30,4 +29,5 @@ __all__ = [
     "retarget",
     "say_estimate",
     "say_requirements",
+    "side_by_side",
 ]

@@ -129,7 +129,7 @@ def dry_run(program: Program, skew: float = 1.0, gpu: bool = True, sizing: int =
     PyTorch on a `gpu`, or else on a CPU."""
     first = {program.stage_of(rank): rank for rank in reversed(range(program.world_size))}
     ranks = [first[stage.index] for stage in program.stages]
-    files = emit(program, sizing, only=ranks)
+    files = emit(_of_one_micro_batch(program), sizing, only=ranks)
     with TemporaryDirectory(prefix="moec-estimate-") as name:
         path = Path(name) / "plan.json"
         path.write_text(files["plan.json"], encoding="utf-8")
@@ -137,6 +137,14 @@ def dry_run(program: Program, skew: float = 1.0, gpu: bool = True, sizing: int =
     known: dict[object, _MicroBatch] = {}
     stages = zip(program.stages, ranks, strict=True)
     return tuple([_StageRun(program, stage, rank, files, skew, gpu, known).rank_of(job) for stage, rank in stages])
+
+
+def _of_one_micro_batch(program: Program) -> Program:
+    """One micro-batch is run, and how the text says the rest is of no interest."""
+    stages = [
+        replace(stage, schedule=tuple(step for step in stage.schedule if step.index == 0)) for stage in program.stages
+    ]
+    return replace(program, stages=tuple(stages))
 
 
 class _DryRun(Run):

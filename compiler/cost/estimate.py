@@ -128,14 +128,15 @@ def estimate(
     gpu = machine.name != "cpu"
     ranks = dry_run(program, balance.skew if ragged else 1.0, gpu)
     worst = dry_run(program, worst_skew(program), gpu) if ragged else ranks
+    memory = _memory(program, ranks)
     return Estimate(
         program,
         machine,
         routing,
         ranks,
         step_time(program, ranks, machine, practice),
-        _memory(program, ranks),
-        _memory(program, worst),
+        memory,
+        _memory(program, worst) if ragged else memory,
         balance,
         program.parameters,
         active_parameters(program),

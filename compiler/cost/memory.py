@@ -34,15 +34,16 @@ class Memory:
 def memory_of(rank: Rank, schedule: Sequence[Instruction]) -> Memory:
     """Walk through the schedule of the rank's stage."""
     kept, levels, under_way = rank.forward.end, [], 0
+    peaks = {"forward": rank.forward.peak, "backward": rank.backward.peak}
     most = (0, 0, 0)  # peak, micro-batches beside the one that is computed, its own bytes
     for instruction in schedule:
-        if instruction.kind not in ("forward", "backward"):
+        if instruction.kind not in peaks:
             continue
-        done = rank.forward if instruction.kind == "forward" else rank.backward
+        own = peaks[instruction.kind]
         beside = under_way if instruction.kind == "forward" else under_way - 1
         under_way = beside + (instruction.kind == "forward")
-        peak = beside * kept + done.peak
-        most = max(most, (peak, beside, done.peak))
+        peak = beside * kept + own
+        most = max(most, (peak, beside, own))
         levels.append((instruction.kind, instruction.index, rank.held.total + peak, rank.held.total + under_way * kept))
     _, beside, own = most
     return Memory(rank.held, beside + 1, kept, beside * kept, own, _largest_collective(rank), tuple(levels))

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
+from math import ceil, floor, prod
 
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.requirements import Requirement, decide
@@ -15,6 +16,7 @@ BUDGET = 24
 """Plans that are estimated in one search."""
 
 _BEAM = 3
+_SMALLER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def _next_level(
     plan: Plan, level: Sequence[_Tried], seen: set[tuple[str, ...]], evaluate: Evaluate, budget: int
 ) -> Iterator[_Tried]:
     for before in level:
-        for settings in changes(plan):
+        for settings in (*_smaller_meshes(plan), *changes(plan)):
             both = _joined(before.settings, settings)
             if both is None or both in seen or budget <= 0:
                 continue
@@ -106,6 +108,24 @@ def _best(broken: Requirement, start: _Tried, tried: Sequence[_Tried]) -> Mend:
         chosen = start
     requirement = chosen.get(broken.name, broken.relation)
     return Mend(broken.name, chosen.settings, requirement.value, requirement.passed, breaks(chosen), len(tried) - 1)
+
+
+def _smaller_meshes(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """Where the mesh has more ranks than `require` allows: the largest that fit, with the fewest axes made smaller."""
+    bounds = [each for each in plan.require if each.name == "world" and each.relation.startswith("<")]
+    most = min((ceil(b.bound) - 1 if b.relation == "<" else floor(b.bound) for b in bounds), default=0)
+    axes = [axis for axis in plan.mesh.axes if not axis.over]
+    if not 0 < most < plan.mesh.world_size:
+        return
+    choices = [[n for n in range(1, axis.size + 1) if axis.size % n == 0] for axis in axes]
+    fitting = [sizes for sizes in product(*choices) if prod(sizes) <= most]
+    largest = max(prod(sizes) for sizes in fitting)
+    found = [
+        tuple(f"mesh.{axis.name}={size}" for axis, size in zip(axes, sizes, strict=True) if size != axis.size)
+        for sizes in fitting
+        if prod(sizes) == largest
+    ]
+    yield from sorted(found, key=len)[:_SMALLER]
 
 
 def changes(plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -88,7 +88,12 @@ def _small_sizes(plan: Plan, model: Decoder, full: Sizing) -> dict[str, int]:
 def _parts(plan: Plan, full: Sizing, name: str) -> int:
     """Into how many a size must split: as the dim of that name does, and any other dim that has the size."""
     alike = {"heads": ("kv_heads",), "experts": ("choices",)}.get(name, ())
-    return lcm(*(plan.mesh.size(plan.axes_of(dim)) for dim in (name, *alike) if dim == name or dim not in full))
+    parts = lcm(*(plan.mesh.size(plan.axes_of(dim)) for dim in (name, *alike) if dim == name or dim not in full))
+    if name not in ("heads", "kv_heads"):
+        return parts
+    positions = [axis for axis in plan.axes_of("seq") if axis not in plan.axes_of(name)]  # attention splits heads there
+    exchanged = parts * plan.mesh.size(positions)
+    return parts if full[name] % exchanged else exchanged
 
 
 def _least(plan: Plan, full: Sizing, name: str) -> int:

@@ -10,7 +10,7 @@ import torch
 from sympy import Expr, Integer, Mul
 
 from moec.compiler.place import Placer
-from moec.compiler.placement import Placement
+from moec.compiler.placement import Axes, Placement, moves_between
 from moec.compiler.program import Group, Op, Part, Ref, Value, whole
 from moec.compiler.rules import RULES, Rule
 from moec.compiler.rules.expand_routing import collect, dispatch, grouped_linear, route
@@ -157,6 +157,39 @@ def _divide(placer: Placer, op: Op, total: str, count: Expr) -> None:
 
 
 def attention(placer: Placer, op: Op) -> bool:
+    return _attention_of_split_positions(placer, op) or _attention_of_shared_heads(placer, op)
+
+
+def _attention_of_split_positions(placer: Placer, op: Op) -> bool:
+    """Each rank takes some of the heads of all positions, and what it makes of them goes home to its own positions.
+
+    Jacobs et al., DeepSpeed Ulysses, 2023, arXiv 2309.14509.
+    """
+    given = [placer.values[name] for name in op.inputs]
+    query, key = given[:2]
+    samples, heads, positions, _ = query.placement.split
+    over = (*heads, *positions)
+    parts = placer.plan.mesh.size(over)
+    if not positions or len(given) > 3 or not placer.divides(query.shape[1], parts):
+        return False
+    if placer.divides(key.shape[1], parts):
+        spread = Placement((samples, over, (), ()))
+        inner = replace(op, args=(*(Ref(placer.coerce(x.name, spread, op.where)) for x in given), *op.args[3:]))
+    elif key.placement.split[1] == heads:
+        spread = Ref(placer.coerce(query.name, Placement((samples, over, (), ())), op.where))
+        inner = _without_sharing(op, spread, *(_repeated(placer, op, x, query, positions) for x in given[1:]))
+    else:
+        return False
+    result = placer.graph.values[op.outputs[0]]
+    inner = replace(inner, outputs=(placer.new_name(result.name),))
+    (made,) = placer.apply(inner, RULES[op.target](placer.seen(op)), [replace(result, name=inner.outputs[0])])
+    made = placer.values[made.name] = replace(made, dims=(*made.dims[:2], query.dims[2], made.dims[3]))
+    (move,) = moves_between(made.placement, Placement((samples, heads, positions, ())))
+    placer.add_collective(move, made, replace(made, name=result.name, placement=move.after), op.where)
+    return True
+
+
+def _attention_of_shared_heads(placer: Placer, op: Op) -> bool:
     """Query heads are split and the key and value heads that they share are not: each rank takes those it needs."""
     query, key, value = (placer.values[name] for name in op.inputs[:3])
     axes = query.placement.split[1]
@@ -165,22 +198,31 @@ def attention(placer: Placer, op: Op) -> bool:
     parts = placer.plan.mesh.size(axes)
     if placer.sizes.value(key.shape[1], 0) % parts == 0 and placer.sizes.value(key.shape[1], 1) % parts == 0:
         return False
-    own = []
-    for shared in (key, value):
-        target = Placement((query.placement.split[0], (), (), ()), replicated=axes)
-        source = placer.coerce(shared.name, target, op.where)
-        made = replace(
-            placer.values[source],
-            name=placer.new_name(shared.name),
-            shape=(shared.shape[0], query.shape[1], *shared.shape[2:]),
-            placement=Placement((query.placement.split[0], axes, (), ())),
-        )
-        args = (Ref(source), Group(axes), Part(query.shape[1], axes), query.shape[1] / key.shape[1])
-        placer.append(Op("moec.runtime.heads.repeat_for", args, (), (made.name,), op.where), [made])
-        own.append(made.name)
-    kwargs = tuple((key, given) for key, given in op.kwargs if key != "enable_gqa")
-    placer.by_rule(replace(op, args=(op.args[0], Ref(own[0]), Ref(own[1]), *op.args[3:]), kwargs=kwargs))
+    whole_heads = replace(query, placement=Placement((query.placement.split[0], (), (), ())))
+    own = (_repeated(placer, op, shared, whole_heads, axes) for shared in (key, value))
+    placer.by_rule(_without_sharing(op, Ref(query.name), *own))
     return True
+
+
+def _repeated(placer: Placer, op: Op, shared: Value, query: Value, axes: Axes) -> Ref:
+    """A key or value head for each of the query heads that the rank has once these are split over `axes` as well."""
+    samples, heads, _, _ = query.placement.split
+    source = placer.coerce(shared.name, Placement((samples, heads, (), ()), replicated=axes), op.where)
+    made = replace(
+        placer.values[source],
+        name=placer.new_name(shared.name),
+        shape=(shared.shape[0], query.shape[1], *shared.shape[2:]),
+        placement=Placement((samples, (*heads, *axes), (), ())),
+    )
+    args = (Ref(source), Group(axes), Part(query.shape[1], (*heads, *axes)), query.shape[1] / shared.shape[1])
+    placer.append(Op("moec.runtime.heads.repeat_for", args, (), (made.name,), op.where), [made])
+    return Ref(made.name)
+
+
+def _without_sharing(op: Op, query: Ref, key: Ref, value: Ref) -> Op:
+    """Attention in which every query head has a key and value head of its own."""
+    kwargs = tuple((key, given) for key, given in op.kwargs if key != "enable_gqa")
+    return replace(op, args=(query, key, value, *op.args[3:]), kwargs=kwargs)
 
 
 def _rename(placer: Placer, value: Value, op: Op) -> None:
