@@ -125,7 +125,7 @@ def estimate(
     """
     balance = balance_of(program, routing)
     ragged = any(value.ragged for unit in program.units.values() for value in unit.values.values())
-    gpu = machine.name != "cpu"
+    gpu = machine.processor == "gpu"
     ranks = dry_run(program, balance.skew if ragged else 1.0, gpu)
     worst = dry_run(program, worst_skew(program), gpu) if ragged else ranks
     memory = _memory(program, ranks)

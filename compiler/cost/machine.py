@@ -32,6 +32,8 @@ class Machine:
 
     name: str
     title: str
+    processor: str
+    """gpu or cpu: which operators PyTorch has as one kernel."""
     compute: float
     """FLOP/s of matrix products in the plan's precision, without sparsity."""
     compute_float8: float
@@ -135,6 +137,7 @@ def _machine(name: str, entry: Mapping[str, object], precision: str) -> Machine:
     return Machine(
         name=name,
         title=str(entry["title"]),
+        processor=str(entry["processor"]),
         compute=compute,
         compute_float8=float8,
         attention=(_number(forward), _number(backward)),

@@ -156,7 +156,7 @@ def _shards(plan: Plan) -> Iterator[tuple[str, ...]]:
     if not isinstance(plan.model, Decoder):
         return
     tensor = plan.axes_of("heads")
-    if tensor and not plan.axes_of("seq"):
+    if plan.mesh.size(tensor) > 1 and not plan.axes_of("seq"):
         line = plan.line_of("heads")
         assert line is not None
         yield (f"shard.seq={','.join(line.axes)}",)

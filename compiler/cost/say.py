@@ -6,6 +6,8 @@ from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.memory import Memory
 from moec.compiler.cost.requirements import Requirement, parts_of_step
 
+_CONVENTION = "3 x forward products, half of them under a causal mask, chosen experts only"
+
 SHARES = ("comm_overhead", "load_balance", "utilization", "mfu", "bubble")
 
 
@@ -51,6 +53,14 @@ def seconds(value: float) -> str:
     return f"{value:.1e} s"
 
 
+def rate(value: float) -> str:
+    """FLOP/s."""
+    for scale, unit in ((1e12, "TFLOP/s"), (1e9, "GFLOP/s")):
+        if value >= scale:
+            return f"{value / scale:,.4g} {unit}"
+    return f"{value:,.0f} FLOP/s"
+
+
 def large(number: float) -> str:
     for scale, word in ((1e9, "billion"), (1e6, "million")):
         if number >= scale:
@@ -78,7 +88,7 @@ def _time(found: Estimate) -> Iterator[str]:
     sequences = found.sequences / found.step_seconds
     yield f"            {sequences:,.1f} sequences/s, {sequences / count:.3g} a GPU"
     yield f"latency     {seconds(found.time.latency)} for one micro-batch forward through all stages"
-    yield f"MFU         {100 * found.mfu:.1f} % of {found.machine.compute / 1e12:,.0f} TFLOP/s (3 x forward products, a causal mask's half, chosen experts only)"  # noqa: E501
+    yield f"MFU         {100 * found.mfu:.1f} % of {rate(found.machine.compute)}, by the FLOPs of {_CONVENTION}"
     yield f"utilization {100 * found.utilization:.1f} % of a rank's time it computes"
     parts = parts_of_step(found.time.stages)
     shares = [f"{name} {100 * value / found.step_seconds:.1f} %" for name, value in parts.items()]

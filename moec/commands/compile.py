@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 def compile_command(options: argparse.Namespace, started: float) -> int:
     """`moec compile`: write the rank programs, and a page about them. Bounds that are broken are told, no more."""
+    plan = read(options)
     from moec.compiler.cost import decide, machine_of, say_requirements
 
-    plan = read(options)
     target = output_folder(plan, options)
     machine_of(plan)
     estimates: list[Estimate] = []
@@ -59,10 +59,10 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
 
 def check_command(options: argparse.Namespace, started: float) -> int:
     """`moec check`: everything that compile does, and nothing written; 1 if a bound of the plan is broken."""
-    from moec.compiler.cost import say_requirements
-
     if not options.json:
         plan = read(options)
+        from moec.compiler.cost import say_requirements
+
         program, report, bounds, mends = _checked(plan)
         if report.faults:
             return tell_own_faults(report)

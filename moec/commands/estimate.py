@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def estimate_command(options: argparse.Namespace, started: float) -> int:
     """`moec estimate`: what a plan costs, and whether its bounds are kept; 0 also where they are not."""
+    plan = read(options) if not options.json else read_plan(options.plan, options.overrides)
     from moec.compiler.cost import as_record, decide, explain, say_estimate, say_requirements
 
-    plan = read(options) if not options.json else read_plan(options.plan, options.overrides)
     program = compiled(plan)
     traced = time.perf_counter()
     found = estimated(plan, program, options)
@@ -46,11 +46,11 @@ def estimate_command(options: argparse.Namespace, started: float) -> int:
 
 def compare_command(options: argparse.Namespace, _: float) -> int:
     """`moec compare`: several plans side by side."""
-    from moec.compiler.cost import as_record, side_by_side
-
     if len(options.plans) < 2:
         raise plan_error("E115", "there is one plan, and nothing to compare it with", "name two plans or more")
     plans = [read_plan(path, options.overrides) for path in options.plans]
+    from moec.compiler.cost import as_record, side_by_side
+
     found = [estimated(plan, compiled(plan), options) for plan in plans]
     if options.json:
         print(json.dumps([{"plan": path} | as_record(each) for path, each in zip(options.plans, found, strict=True)]))
@@ -61,9 +61,10 @@ def compare_command(options: argparse.Namespace, _: float) -> int:
 
 def report_command(options: argparse.Namespace, _: float) -> int:
     """`moec report`: a page with pictures."""
+    plan = read(options)
     from moec.compiler.report.report_html import report_html
 
-    found = estimated(plan := read(options), compiled(plan), options)
+    found = estimated(plan, compiled(plan), options)
     target = options.output or "report.html"
     _write(target, report_html(found))
     print(f"{target} shows {plan.name} on {found.world_size} ranks")

@@ -42,6 +42,15 @@ def test_proofs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert rounded(capsys.readouterr().out) == rounded(different)
 
 
+def test_estimate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (command, shown), *_ = re.findall(r"\$ (moec estimate .*)\n((?s:.*?))```", README)
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(command)[1:]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
+    assert printed[-1].startswith("traced in")
+    assert printed[:-2] == shown.rstrip().splitlines()
+
+
 def rounded(text: str) -> str:
     """Without the digits that another machine may round otherwise: seconds, and errors of what is equal."""
     text = re.sub(r"\d+\.\d s\)", "0.0 s)", text)

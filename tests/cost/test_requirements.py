@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from moec.cli import main
+from moec.compiler.cost import machine_of
+from moec.compiler.cost.machine import read_table
+from moec.dsl import read_plan
 
 PLAN = """
 model m {{ layers = 4  hidden = 512  heads = 8  ffn = 2048  vocab = 1024  seq = 512 }}
@@ -69,3 +72,25 @@ def test_an_estimate_says_how_long_it_took(tmp_path: Path, capsys: pytest.Captur
     assert run(tmp_path, "", "estimate") == 0
     out = capsys.readouterr().out
     assert "traced in" in out and "NVIDIA A100" in out and "assumed" in out
+
+
+def test_hardware_that_the_table_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "compute = 100 TFLOP/s  memory = 40 GB  memory_bandwidth = 1 TB/s  link_bandwidth = 100 GB/s"
+    text = PLAN.format(bounds="").replace(
+        "a100 { }", f"mine {{ {said} network_bandwidth = 10 GB/s ranks_per_node = 4 }}"
+    )
+    path = tmp_path / "m.plan"
+    path.write_text(text, encoding="utf-8")
+    assert main(["estimate", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "4 x mine" in out and "of 100 TFLOP/s" in out and "efficiency" in out  # which is assumed
+
+
+@pytest.mark.parametrize("name", sorted(set(read_table()) - {"gpu"}))
+def test_every_entry_of_the_table(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.plan"
+    path.write_text(PLAN.format(bounds="").replace("a100", name), encoding="utf-8")
+    machine = machine_of(read_plan(str(path)))
+    assert machine.sources and machine.memory > 0 and machine.compute > 0
+    assert 0.3 < machine.efficiency <= 0.9 and 0.3 < machine.memory_efficiency <= 0.95  # as plausible as measured
+    assert 1e-7 < machine.launch < 2e-5 or name == "cpu"

@@ -33,7 +33,7 @@ def test_flagship(examples: Path) -> None:
     assert (plan.schedule.kind, plan.schedule.batch, plan.schedule.accumulate) == ("1f1b", 256, 8)
     assert (plan.train.precision, plan.train.recompute, plan.train.lr) == ("bf16", "selective", 3e-4)
     assert [require.name for require in plan.require][:2] == ["memory", "latency"]
-    assert plan.require[0].bound == 64 * 2**30 and plan.require[3].bound == Fraction(1, 5)
+    assert plan.require[0].bound == 10 * 2**30 and plan.require[3].bound == Fraction(1, 2)
 
 
 def test_flagship_has_thirty_billion_parameters(examples: Path) -> None:
