@@ -25,6 +25,8 @@ class Kernel:
     reads: tuple[tuple[int, int], ...] = ()
     """Tensors, by number, with their bytes."""
     writes: tuple[tuple[int, int], ...] = ()
+    gradient: bool = False
+    """A product that adds to the gradient of a weight."""
 
     @property
     def joins(self) -> bool:
@@ -43,6 +45,8 @@ def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
             share = machine.attention[0]
         case "attention_backward":
             share = machine.attention[1]
+        case "grouped":
+            share = machine.grouped * fill(kernel.sizes, machine)
         case _:
             share = fill(kernel.sizes, machine)
     return max(kernel.flops / (peak * share), through_memory) + machine.launch

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moec.compiler.cost.dry_run import Pass
+from moec.compiler.cost.dry_run import Pass, Segment
 from moec.compiler.cost.kernels import Kernel, seconds
 from moec.compiler.cost.links import Spread, collective_seconds
 from moec.compiler.cost.machine import Machine
@@ -21,6 +21,8 @@ class Piece:
     talks: bool
     size: int = 0
     group: str = ""
+    hidden: float = 0.0
+    """Seconds that a collective takes beside computing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class PassTime:
     seconds: float
     computing: float
     talking: float
+    """Without what is hidden."""
+    edges: tuple[float, float] = (0.0, 0.0)
+    """Of its seconds, what comes before the layers and after them."""
 
     def by_name(self, talks: bool) -> dict[str, float]:
         """Seconds of each region, or of each kind of collective."""
@@ -42,13 +47,28 @@ class PassTime:
 
 
 def pass_time(done: Pass, groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> PassTime:
-    """Regions take the larger of what the device needs and what the host needs to start its operators."""
+    """The host starts operators while the device runs earlier ones: what counts of a segment is the slower of both."""
     pieces: list[tuple[Piece, int]] = []
+    sums: list[float] = []
     for segment in done.segments:
-        pieces += [(piece, segment.times) for piece in _pieces(segment.events, groups, machine, practice)]
+        found = _segment(segment, groups, machine, practice)
+        pieces += [(piece, segment.times) for piece in found]
+        sums.append(segment.times * sum(piece.seconds for piece in found))
     computing = sum(times * piece.seconds for piece, times in pieces if not piece.talks)
     talking = sum(times * piece.seconds for piece, times in pieces if piece.talks)
-    return PassTime(tuple(pieces), computing + talking, computing, talking)
+    return PassTime(tuple(pieces), computing + talking, computing, talking, _edges(done.segments, sums))
+
+
+def _edges(segments: Sequence[Segment], sums: Sequence[float]) -> tuple[float, float]:
+    layers = [n for n, segment in enumerate(segments) if segment.repeated]
+    return (sum(sums[: layers[0]]), sum(sums[layers[-1] + 1 :])) if layers else (0.0, 0.0)
+
+
+def _segment(segment: Segment, groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> Sequence[Piece]:
+    found = _pieces(segment.events, groups, machine, practice)
+    started = sum(isinstance(alive.event, Kernel | Talk) for alive in segment.events)
+    late = 0.0 if practice.graphed else started * machine.dispatch - sum(piece.seconds for piece in found)
+    return [*found, Piece("waiting for the host", late, False)] if late > 0 else found
 
 
 def _pieces(events: Sequence[Alive], groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> list[Piece]:
@@ -58,28 +78,44 @@ def _pieces(events: Sequence[Alive], groups: Mapping[str, Spread], machine: Mach
         match alive.event:
             case Kernel() as kernel:
                 if running.region != kernel.region:
-                    found += running.ended(machine)
+                    found += running.ended()
                     running = _Running(kernel.region)
-                running.device += seconds(kernel, machine, practice.float8)
-                running.operators += 1
-            case Talk(kind=kind, group=group, size=size):
-                found += running.ended(machine)
+                running.add(kernel, seconds(kernel, machine, practice.float8))
+            case Talk() as talk:
+                found += running.ended()
+                found.append(_talk(talk, running, groups, machine, practice))
                 running = _Running()
-                found.append(Piece(kind, collective_seconds(kind, size, groups[group], machine), True, size, group))
             case _:
                 pass
-    return [*found, *running.ended(machine)]
+    return [*found, *running.ended()]
+
+
+def _talk(talk: Talk, before: "_Running", groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> Piece:
+    """A collective; where products hide it, behind the one that is computed beside it."""
+    whole = collective_seconds(talk.kind, talk.size, groups[talk.group], machine)
+    if talk.kind == "all_to_all":
+        hidden = whole if practice.overlapped_experts else 0.0
+    elif talk.again:
+        hidden = min(whole, before.product)
+    else:
+        hidden = min(whole, before.gradient) if talk.kind in ("all_reduce", "reduce_scatter") else 0.0
+    hidden = hidden if practice.overlapped_products or talk.kind == "all_to_all" else 0.0
+    return Piece(talk.kind, whole - hidden, True, talk.size, talk.group, hidden)
 
 
 @dataclass(slots=True)
 class _Running:
-    """A region that has not ended."""
+    """A region that has not ended, its last product, and its last one that makes a gradient of a weight."""
 
     region: str = ""
     device: float = 0.0
-    operators: int = 0
+    product: float = 0.0
+    gradient: float = 0.0
 
-    def ended(self, machine: Machine) -> list[Piece]:
-        if not self.operators:
-            return []
-        return [Piece(self.region, max(self.device, self.operators * machine.dispatch), False)]
+    def add(self, kernel: Kernel, taken: float) -> None:
+        self.device += taken
+        self.product = taken if kernel.kind == "product" else self.product
+        self.gradient = taken if kernel.gradient else self.gradient
+
+    def ended(self) -> list[Piece]:
+        return [Piece(self.region, self.device, False)] if self.device else []

@@ -21,12 +21,23 @@ class Practice:
     sharded_state: int = 1
     """Ranks that share the optimizer's state of what they all have: a distributed optimizer, ZeRO-1. 1: none do."""
     fused: bool = False
-    """Operators that go through memory element by element run as one kernel where nothing stands between them."""
+    """Operators that go through memory element by element run as one kernel where nothing stands between them, products
+    add to gradients themselves, and tensors lie in memory as the next kernel wants them."""
+    gathers_again: bool = False
+    """What sequence parallelism gathers is not kept for the backward, but gathered again (Korthikanti et al., 2022);
+    with `fused` kernels, or else copies of it are what is kept."""
+    overlapped_products: bool = False
+    """In a backward what tensor parallelism exchanges travels beside products of gradients."""
     overlapped_gradients: bool = False
     """Sums of gradients run beside the last backward, and gathers of weights beside the first forward."""
     overlapped_experts: bool = False
     """The exchange of experts' rows runs beside the computing of another micro-batch."""
+    scattered_messages: int = 1
+    """Ranks of a node that would send the same to the next stage, and send a part each, which the next ones gather
+    (Narayanan et al., 2021)."""
     float8: bool = False
     """Matrix products are computed in 8 bits."""
     gradient_bytes: int = 0
     """Bytes of an element of a gradient as it is kept and summed; 0: as the program does."""
+    graphed: bool = False
+    """Kernels are started from a recorded graph: the host takes no time."""

@@ -40,8 +40,8 @@ class Both:
 
 Task = Work | Message | Both
 
-Posted = dict[tuple[int, int, tuple[str, int, int]], float]
-"""When one end of a message was ready: from this stage, towards that one, which message."""
+End = tuple[int, int, tuple[str, int, int]]
+"""One end of a message: of this stage, towards that one, which message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,36 @@ class Timeline:
 
 def simulate(tasks: Sequence[Sequence[Task]], buffered: bool = False) -> Timeline:
     """The times of all tasks; raises ValueError where stages wait for each other for ever."""
+    board = _Board(buffered)
     stages = [_Stage(number, deque(each)) for number, each in enumerate(tasks)]
-    posted: Posted = {}
-    spans: list[Span] = []
-    moving = True
-    while moving:
-        known = len(posted)
-        moving = any([stage.advance_all(posted, spans, buffered) for stage in stages]) or len(posted) > known
+    able = deque(stages)
+    while able:
+        able.popleft().advance(board)
+        able += [stages[number] for number in board.woken]
+        board.woken.clear()
     if any(stage.tasks for stage in stages):
         waiting = [stage.number for stage in stages if stage.tasks]
         raise ValueError(f"the stages {waiting} wait for each other")
-    spans.sort(key=lambda span: (span.start, span.stage))
-    return Timeline(spans, [s.now for s in stages], [s.waited for s in stages], [s.sending for s in stages])
+    board.spans.sort(key=lambda span: (span.start, span.stage))
+    return Timeline(board.spans, [s.now for s in stages], [s.waited for s in stages], [s.sending for s in stages])
+
+
+@dataclass(slots=True)
+class _Board:
+    """What all stages see: ends of messages that are posted, and who waits for which."""
+
+    buffered: bool
+    posted: dict[End, float] = field(default_factory=dict)
+    waiting: dict[End, int] = field(default_factory=dict)
+    woken: list[int] = field(default_factory=list)
+    """Stages that waited for an end that has been posted since."""
+    spans: list[Span] = field(default_factory=list)
+
+    def post(self, end: End, now: float) -> None:
+        if end not in self.posted:
+            self.posted[end] = now
+            if end in self.waiting:
+                self.woken.append(self.waiting.pop(end))
 
 
 @dataclass(slots=True)
@@ -92,47 +110,44 @@ class _Stage:
     waited: float = 0.0
     sending: float = 0.0
 
-    def advance_all(self, posted: Posted, spans: list[Span], buffered: bool) -> bool:
-        """Do what can be done; was there any?"""
-        left = len(self.tasks)
-        while self.tasks and self._advance(posted, spans, buffered):
-            pass
-        return len(self.tasks) < left
+    def advance(self, board: _Board) -> None:
+        """Do what can be done, up to a message whose other end is not there."""
+        while self.tasks:
+            task = self.tasks[0]
+            if isinstance(task, Work):
+                end = self.now + task.seconds
+                board.spans.append(Span(self.number, task.name, task.micro_batch, self.now, end, task.chunk))
+                self.now = end
+            elif not self._pass(task.messages if isinstance(task, Both) else (task,), board):
+                return
+            self.tasks.popleft()
 
-    def _advance(self, posted: Posted, spans: list[Span], buffered: bool) -> bool:
-        """Do the next task, if it can be done."""
-        task = self.tasks[0]
-        if isinstance(task, Work):
-            end = self.now + task.seconds
-            spans.append(Span(self.number, task.name, task.micro_batch, self.now, end, task.chunk))
-            self.now = end
-        else:
-            messages = task.messages if isinstance(task, Both) else (task,)
-            if not self._pass(messages, posted, spans, buffered):
+    def _pass(self, messages: Sequence[Message], board: _Board) -> bool:
+        """Post what this end has, and go on when the other end has too."""
+        for message in messages:
+            board.post((self.number, message.peer, message.tag), self.now)
+        end, longest = self.now, 0.0
+        for message in messages:
+            if board.buffered and message.sends:
+                continue
+            key = message.peer, self.number, message.tag
+            if key not in board.posted:
+                board.waiting[key] = self.number
                 return False
-        self.tasks.popleft()
+            other = board.posted[key]
+            end = max(end, (other if board.buffered else max(self.now, other)) + message.seconds)
+            longest = max(longest, message.seconds)
+        self._wait(end, longest, messages[0].tag[1], board.spans)
         return True
 
-    def _pass(self, messages: Sequence[Message], posted: Posted, spans: list[Span], buffered: bool) -> bool:
-        """Post what this end has, and go on when the other end has too."""
-        ends = []
-        longest = 0.0
-        for message in messages:
-            posted.setdefault((self.number, message.peer, message.tag), self.now)
-        for message in messages:
-            if buffered and message.sends:
-                continue
-            other = posted.get((message.peer, self.number, message.tag))
-            if other is None:
-                return False
-            ends.append(max(other if buffered else max(self.now, other), 0.0) + message.seconds)
-            longest = max(longest, message.seconds)
-        end = max([self.now, *ends])
+    def _wait(self, end: float, longest: float, micro_batch: int, spans: list[Span]) -> None:
+        """Until `end`; a message that takes `longest` is under way at last."""
         if end > self.now:
             under_way = min(longest, end - self.now)
             self.sending += under_way
             self.waited += end - self.now - under_way
-            spans.append(Span(self.number, "wait", messages[0].tag[1], self.now, end - under_way))
-            spans.append(Span(self.number, "send", messages[0].tag[1], end - under_way, end))
+            if end - under_way > self.now:
+                spans.append(Span(self.number, "wait", micro_batch, self.now, end - under_way))
+            if under_way:
+                spans.append(Span(self.number, "send", micro_batch, end - under_way, end))
         self.now = end
-        return True

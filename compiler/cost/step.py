@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moec.compiler.cost.dry_run import Rank
+from moec.compiler.cost.interleave import Interleaved
 from moec.compiler.cost.links import Spread, collective_seconds, message_seconds, spread
 from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.pass_time import PassTime, pass_time
 from moec.compiler.cost.practice import Practice
+from moec.compiler.cost.practised import own_share
 from moec.compiler.cost.simulate import Both, Message, Span, Task, Timeline, Work, simulate
 from moec.compiler.program import Instruction, Program
 from moec.runtime.communicator import WORLD
-
-_UPDATED = {8: 4, 4: 4, 2: 4}
-"""Bytes of an element of a gradient, a moment, a master weight: under bf16 they are float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +60,15 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
         (pass_time(rank.forward, at, machine, practice), pass_time(rank.backward, at, machine, practice))
         for rank, at in zip(ranks, groups, strict=True)
     ]
-    timeline = simulate(_tasks(program, ranks, passes, machine))
+    timeline = _timeline(program, ranks, passes, machine, practice)
     micro_batches = program.plan.schedule.accumulate
     reducing = [
-        {red.group: collective_seconds("all_reduce", red.size, at[red.group], machine) for red in rank.reductions}
-        for rank, at in zip(ranks, groups, strict=True)
+        _reducing(rank, at, times, machine, practice) for rank, at, times in zip(ranks, groups, passes, strict=True)
     ]
     ready = [end + sum(sums.values()) for end, sums in zip(timeline.ends, reducing, strict=True)]
     everyone = spread(range(program.world_size), machine.ranks_per_node)
     norm = collective_seconds("all_reduce", 16, everyone, machine)
-    updating = [update_seconds(rank, machine) for rank in ranks]
+    updating = [update_seconds(rank, machine, practice) for rank in ranks]
     seconds = max(ready) + norm + max(updating)
     stages = []
     for n, (rank, (forward, backward)) in enumerate(zip(ranks, passes, strict=True)):
@@ -89,18 +87,65 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
                 updating[n],
             )
         )
-    latency = sum(forward.seconds for forward, _ in passes) + sum(_message(rank, machine) for rank in ranks[:-1])
+    latency = sum(forward.seconds for forward, _ in passes) + sum(
+        _message(rank, machine, practice) for rank in ranks[:-1]
+    )
     spans = (*timeline.spans, *_last_spans(timeline, ranks, reducing, ready, norm, updating))
     return StepTime(seconds, latency, tuple(stages), spans, _collectives(stages, reducing, norm, micro_batches))
 
 
-def update_seconds(rank: Rank, machine: Machine) -> float:
+def update_seconds(rank: Rank, machine: Machine, practice: Practice) -> float:
     """AdamW goes through weight, gradient and two moments, all but the gradient written too; the norm reads gradients,
     which are emptied after it; and weights in half precision are written once more."""
     element = rank.held.gradients // max(1, rank.updated)
     half = rank.held.weights < rank.held.gradients
-    moved = rank.updated * ((4 + 3 + 1 + 1) * element + (element // 2 + element if half else 0))
+    moved = (
+        rank.updated * own_share(rank, practice) * ((4 + 3 + 1 + 1) * element + (element // 2 + element if half else 0))
+    )
     return moved / (machine.memory_bandwidth * machine.memory_efficiency) + 4 * max(machine.launch, machine.dispatch)
+
+
+def _reducing(
+    rank: Rank,
+    groups: Mapping[str, Spread],
+    times: tuple[PassTime, PassTime],
+    machine: Machine,
+    practice: Practice,
+) -> dict[str, float]:
+    """Seconds by group that nothing hides: where they overlap, what does not fit beside a pass, and the last turn."""
+    element = rank.held.gradients // max(1, rank.updated)
+    found: Counter[str] = Counter()
+    for red in rank.reductions:
+        group, size = groups[red.group], red.size * (practice.gradient_bytes or element) // element
+        if practice.sharded_state > 1:
+            weights = red.size * rank.held.weights // rank.held.gradients
+            parts = [collective_seconds("reduce_scatter", size, group, machine)]
+            parts.append(collective_seconds("all_gather", weights // group.ranks, group, machine))
+        else:
+            parts = [collective_seconds("all_reduce", size, group, machine)]
+        found[red.group] += sum(parts)  # pyright: ignore[reportArgumentType]
+    whole = sum(found.values())
+    if not practice.overlapped_gradients or not whole:
+        return dict(found)
+    turns = sum(segment.times for segment in rank.backward.segments)
+    beside = times[1].seconds + (times[0].seconds if practice.sharded_state > 1 else 0.0)
+    exposed = max(whole - beside, whole / turns) / whole
+    return {group: seconds * exposed for group, seconds in found.items()}
+
+
+def _timeline(
+    program: Program,
+    ranks: Sequence[Rank],
+    passes: Sequence[tuple[PassTime, PassTime]],
+    machine: Machine,
+    practice: Practice,
+) -> Timeline:
+    if practice.interleave == 1 or len(ranks) == 1:
+        return simulate(_tasks(program, ranks, passes, machine, practice))
+    schedule = Interleaved(len(ranks), practice.interleave, program.plan.schedule.accumulate)
+    messages = [_message(rank, machine, practice) for rank in ranks]
+    messages[-1] = max(messages)  # back to the first stage
+    return simulate(schedule.tasks(passes, messages), buffered=True)
 
 
 def _spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread]:
@@ -108,28 +153,38 @@ def _spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread
     return found | {WORLD: spread(range(program.world_size), machine.ranks_per_node)}
 
 
-def _message(rank: Rank, machine: Machine) -> float:
-    return message_seconds(rank.sent, rank.rank, rank.next, machine) if rank.next is not None else 0.0
+def _message(rank: Rank, machine: Machine, practice: Practice) -> float:
+    if rank.next is None:
+        return 0.0
+    parts = practice.scattered_messages
+    gathered = collective_seconds("all_gather", rank.sent / parts, Spread(parts, 1, parts), machine)
+    return message_seconds(rank.sent / parts, rank.rank, rank.next, machine) + gathered
 
 
 def _tasks(
-    program: Program, ranks: Sequence[Rank], passes: Sequence[tuple[PassTime, PassTime]], machine: Machine
+    program: Program,
+    ranks: Sequence[Rank],
+    passes: Sequence[tuple[PassTime, PassTime]],
+    machine: Machine,
+    practice: Practice,
 ) -> list[list[Task]]:
     """The schedule of every stage as tasks; what an exchange is with follows from what is computed after it."""
     found = []
     for n, (stage, (forward, backward)) in enumerate(zip(program.stages, passes, strict=True)):
-        after = _message(ranks[n], machine)
-        before = _message(ranks[n - 1], machine) if n else 0.0
+        after = _message(ranks[n], machine, practice)
+        before = _message(ranks[n - 1], machine, practice) if n else 0.0
         tasks: list[Task] = []
-        for place, instruction in enumerate(stage.schedule):
-            tasks.append(_task(instruction, stage.schedule[place + 1 :], n, (forward, backward), before, after))
-        found.append(tasks)
+        following: dict[str, int] = {}
+        for instruction in reversed(stage.schedule):
+            tasks.append(_task(instruction, following, n, (forward, backward), before, after))
+            following[instruction.kind] = instruction.index
+        found.append(tasks[::-1])
     return found
 
 
 def _task(
     instruction: Instruction,
-    rest: Sequence[Instruction],
+    following: Mapping[str, int],
     stage: int,
     passes: tuple[PassTime, PassTime],
     before: float,
@@ -150,10 +205,10 @@ def _task(
         case "receive_back":
             return Message(stage + 1, ("dx", i, 0), after, False)
         case "forth":
-            of = next(other.index for other in rest if other.kind == "backward")
+            of = following["backward"]
             return Both((Message(stage + 1, ("x", i, 0), after, True), Message(stage + 1, ("dx", of, 0), after, False)))
         case "back":
-            of = next(other.index for other in rest if other.kind == "forward")
+            of = following["forward"]
             return Both(
                 (Message(stage - 1, ("dx", i, 0), before, True), Message(stage - 1, ("x", of, 0), before, False))
             )

@@ -1,0 +1,44 @@
+"""Dims of models that published tables call by name alone."""
+
+from collections.abc import Mapping
+
+KNOWN: Mapping[str, Mapping[str, object]] = {
+    # Touvron et al., "Llama 2", arXiv 2307.09288, table 1 and the released configurations
+    "llama2-7b": {
+        "layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 32, "ffn": 11008, "vocab": 32000, "gated_ffn": True
+    },
+    "llama2-13b": {
+        "layers": 40, "hidden": 5120, "heads": 40, "kv_heads": 40, "ffn": 13824, "vocab": 32000, "gated_ffn": True
+    },
+    "llama2-70b": {
+        "layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 8, "ffn": 28672, "vocab": 32000, "gated_ffn": True
+    },
+    # NVIDIA NeMo launcher, conf/training/nemotron/22b.yaml; they give the FLOPs a token that NeMo 24.07 counts
+    "nemotron-22b": {
+        "layers": 40, "hidden": 6144, "heads": 48, "kv_heads": 48, "ffn": 24576, "vocab": 256000, "gated_ffn": False
+    },
+    # Jiang et al., "Mixtral of Experts", arXiv 2401.04088, and the released configurations
+    "mixtral-8x7b": {
+        "layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "head_dim": 128, "ffn": 14336, "vocab": 32000,
+        "experts": 8, "top_k": 2, "expert_ffn": 14336, "gated_ffn": True
+    },
+    # "MoE Parallel Folding", arXiv 2504.14960, section 4: the next, with experts of an eighth, of which a token takes 8
+    "mixtral-8x22b-g8t8": {
+        "layers": 56, "hidden": 6144, "heads": 48, "kv_heads": 8, "head_dim": 128, "ffn": 16384, "vocab": 32000,
+        "experts": 64, "top_k": 8, "expert_ffn": 2048, "gated_ffn": True
+    },
+    "mixtral-8x22b": {
+        "layers": 56, "hidden": 6144, "heads": 48, "kv_heads": 8, "head_dim": 128, "ffn": 16384, "vocab": 32000,
+        "experts": 8, "top_k": 2, "expert_ffn": 16384, "gated_ffn": True
+    },
+    # the same: Llama 3 70B, every feed-forward eight times
+    "llama3-8x70b": {
+        "layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 8, "head_dim": 128, "ffn": 28672, "vocab": 128256,
+        "experts": 8, "top_k": 2, "expert_ffn": 28672, "gated_ffn": True
+    },
+    # Yang et al., "Qwen2 Technical Report", arXiv 2407.10671, table 1 and the released configuration
+    "qwen2-57b-a14b": {
+        "layers": 28, "hidden": 3584, "heads": 28, "kv_heads": 4, "head_dim": 128, "ffn": 18944, "vocab": 151936,
+        "experts": 64, "top_k": 8, "expert_ffn": 2560, "shared_expert_ffn": 20480, "gated_ffn": True
+    },
+}  # fmt: skip

@@ -1,0 +1,60 @@
+"""What a rank does and holds as a framework with other practices would have it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from moec.compiler.cost.dry_run import Pass, Rank
+from moec.compiler.cost.fuse import fuse
+from moec.compiler.cost.practice import Practice
+from moec.compiler.cost.recompute import (
+    Turn,
+    copy_once,
+    drop_intermediate,
+    gather_again,
+    recompute_attention,
+    recompute_layer,
+)
+
+
+def practised(rank: Rank, practice: Practice) -> Rank:
+    """The default changes nothing."""
+    if practice == Practice():
+        return rank
+    turns = [_practised(turn, practice) for turn in _turns(rank)]
+    forward = Pass(tuple(turn.forward for turn in turns), 0)
+    backward = Pass(tuple(turn.backward for turn in reversed(turns)), forward.end)
+    held = replace(rank.held, optimizer=round(rank.held.optimizer * own_share(rank, practice)))
+    return replace(rank, forward=forward, backward=backward, held=held)
+
+
+def own_share(rank: Rank, practice: Practice) -> float:
+    """Of the optimizer's state, what a rank has that shares it with those that have the same weights."""
+    element = rank.held.gradients // max(1, rank.updated)
+    shared = 0.0
+    for red in rank.reductions:
+        parts = min(practice.sharded_state, len(rank.groups[red.group]))
+        shared += red.size / element * (1 - 1 / parts)
+    return 1 - shared / max(1, rank.updated)
+
+
+def _turns(rank: Rank) -> Sequence[Turn]:
+    ways = rank.forward.segments, rank.backward.segments[::-1]
+    assert len(ways[0]) == len(ways[1]), "what runs forward runs backward"
+    return [Turn(forward, backward) for forward, backward in zip(*ways, strict=True)]
+
+
+def _practised(turn: Turn, practice: Practice) -> Turn:
+    if practice.fused:
+        turn = copy_once(turn)
+        forward, backward = fuse(turn.forward.events, turn.backward.events)
+        turn = Turn(replace(turn.forward, events=forward), replace(turn.backward, events=backward))
+        turn = drop_intermediate(turn)
+    if practice.gathers_again:
+        turn = gather_again(turn)
+    match practice.recompute:
+        case "attention":
+            return recompute_attention(turn)
+        case "full" if turn.forward.repeated:
+            return recompute_layer(turn)
+        case _:
+            return turn

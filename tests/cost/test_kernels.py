@@ -1,0 +1,58 @@
+"""A kernel's time: the roofline, less for what does not fill the device."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from moec.compiler.cost.kernels import Kernel, fill, seconds
+from moec.compiler.cost.machine import Machine, machine_of
+from moec.dsl import read_plan
+from moec.dsl.plan import Hardware
+
+FLAGSHIP = Path(__file__).parents[2] / "examples/30b_moe.plan"
+LARGE = (1, 16_384, 16_384, 16_384)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return machine_of(replace(read_plan(str(FLAGSHIP)), hardware=Hardware("a100", ())))
+
+
+def product(*sizes: int) -> Kernel:
+    count, rows, columns, depth = sizes
+    moved = 2 * count * (rows * depth + depth * columns + rows * columns)
+    return Kernel("mm", "product", 2.0 * count * rows * columns * depth, moved, (count, rows, columns, depth))
+
+
+def test_a_large_product_reaches_the_machine_s_efficiency(machine: Machine):
+    reached = product(*LARGE).flops / seconds(product(*LARGE), machine)
+    assert reached == pytest.approx(machine.compute * machine.efficiency, rel=0.03)
+
+
+@pytest.mark.parametrize("dim", (1, 2, 3))
+def test_smaller_products_reach_less(machine: Machine, dim: int):
+    smaller = [size // 64 if place == dim else size for place, size in enumerate(LARGE)]
+    assert fill(product(*smaller).sizes, machine) < fill(LARGE, machine)
+
+
+def test_many_small_products_fill_what_one_does_not(machine: Machine):
+    assert fill((64, 256, 256, 4096), machine) > fill((1, 256, 256, 4096), machine)
+
+
+def test_products_of_experts_have_a_rate_of_their_own(machine: Machine):
+    grouped = replace(product(*LARGE), kind="grouped")
+    slower = replace(machine, grouped=0.5)
+    assert seconds(grouped, slower) == pytest.approx(2 * seconds(grouped, machine), rel=0.01)
+    assert seconds(product(*LARGE), slower) == seconds(product(*LARGE), machine)
+
+
+def test_what_goes_through_memory_takes_its_bandwidth(machine: Machine):
+    moved = 1 << 30
+    taken = seconds(Kernel("add", "memory", 0.0, moved), machine) - machine.launch
+    assert taken == pytest.approx(moved / (machine.memory_bandwidth * machine.memory_efficiency))
+
+
+def test_a_product_of_few_rows_is_bound_by_memory(machine: Machine):
+    thin = product(1, 8, 16_384, 16_384)
+    assert seconds(thin, machine) >= thin.moved / machine.memory_bandwidth
