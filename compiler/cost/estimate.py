@@ -9,6 +9,7 @@ from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.memory import Memory, memory_of
 from moec.compiler.cost.model_flops import active_parameters, model_flops
 from moec.compiler.cost.practice import Practice
+from moec.compiler.cost.practised import practised
 from moec.compiler.cost.step import StepTime, step_time
 from moec.compiler.program import Program
 
@@ -126,8 +127,8 @@ def estimate(
     balance = balance_of(program, routing)
     ragged = any(value.ragged for unit in program.units.values() for value in unit.values.values())
     gpu = machine.processor == "gpu"
-    ranks = dry_run(program, balance.skew if ragged else 1.0, gpu)
-    worst = dry_run(program, worst_skew(program), gpu) if ragged else ranks
+    ranks = _ranks(program, balance.skew if ragged else 1.0, gpu, practice)
+    worst = _ranks(program, worst_skew(program), gpu, practice) if ragged else ranks
     memory = _memory(program, ranks)
     return Estimate(
         program,
@@ -179,6 +180,10 @@ def as_record(found: Estimate) -> dict[str, object]:
     }
 
 
+def _ranks(program: Program, skew: float, gpu: bool, practice: Practice) -> tuple[Rank, ...]:
+    return tuple([practised(rank, practice) for rank in dry_run(program, skew, gpu)])
+
+
 def _memory(program: Program, ranks: Sequence[Rank]) -> tuple[Memory, ...]:
     return tuple(memory_of(rank, stage.schedule) for rank, stage in zip(ranks, program.stages, strict=True))
 
@@ -208,6 +213,7 @@ def _stage_record(found: Estimate, n: int) -> Mapping[str, object]:
         "talking": stage.talking,
         "sending": stage.sending,
         "waiting": stage.waiting,
+        "starved": stage.starved,
         "reducing": stage.reducing,
         "updating": stage.updating,
         "memory": _memory_record(found.memory[n]),

@@ -12,6 +12,9 @@ from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recorder import Alive, Talk
 
 
+STARVED = "waiting for the host"
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What happens without a break: a region on the device, or one collective."""
@@ -36,6 +39,8 @@ class PassTime:
     """Without what is hidden."""
     edges: tuple[float, float] = (0.0, 0.0)
     """Of its seconds, what comes before the layers and after them."""
+    starved: float = 0.0
+    """In which the device waits for the host to start operators."""
 
     def by_name(self, talks: bool) -> dict[str, float]:
         """Seconds of each region, or of each kind of collective."""
@@ -54,9 +59,10 @@ def pass_time(done: Pass, groups: Mapping[str, Spread], machine: Machine, practi
         found = _segment(segment, groups, machine, practice)
         pieces += [(piece, segment.times) for piece in found]
         sums.append(segment.times * sum(piece.seconds for piece in found))
-    computing = sum(times * piece.seconds for piece, times in pieces if not piece.talks)
     talking = sum(times * piece.seconds for piece, times in pieces if piece.talks)
-    return PassTime(tuple(pieces), computing + talking, computing, talking, _edges(done.segments, sums))
+    starved = sum(times * piece.seconds for piece, times in pieces if piece.name == STARVED)
+    computing = sum(sums) - talking - starved
+    return PassTime(tuple(pieces), sum(sums), computing, talking, _edges(done.segments, sums), starved)
 
 
 def _edges(segments: Sequence[Segment], sums: Sequence[float]) -> tuple[float, float]:
@@ -68,7 +74,7 @@ def _segment(segment: Segment, groups: Mapping[str, Spread], machine: Machine, p
     found = _pieces(segment.events, groups, machine, practice)
     started = sum(isinstance(alive.event, Kernel | Talk) for alive in segment.events)
     late = 0.0 if practice.graphed else started * machine.dispatch - sum(piece.seconds for piece in found)
-    return [*found, Piece("waiting for the host", late, False)] if late > 0 else found
+    return [*found, Piece(STARVED, late, False)] if late > 0 else found
 
 
 def _pieces(events: Sequence[Alive], groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> list[Piece]:

@@ -73,6 +73,7 @@ def parts_of_step(stages: tuple[StageTime, ...]) -> dict[str, float]:
         "collectives": sum(stage.talking for stage in stages) / count,
         "messages between stages": sum(stage.sending for stage in stages) / count,
         "waiting for other stages": sum(stage.waiting for stage in stages) / count,
+        "waiting for the host": sum(stage.starved for stage in stages) / count,
         "sums of gradients": sum(stage.reducing for stage in stages) / count,
         "the optimizer": sum(stage.updating for stage in stages) / count,
     }

@@ -31,6 +31,8 @@ class StageTime:
     """In messages to and from the neighbours, once both ends are there."""
     waiting: float
     """For neighbours: the bubble of the pipeline, and stages that are faster than others."""
+    starved: float
+    """For the host, to start operators."""
     reducing: float
     """Gradients over data-parallel ranks."""
     updating: float
@@ -83,6 +85,7 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
                 micro_batches * (forward.talking + backward.talking),
                 timeline.sent[n],
                 seconds - timeline.ends[n] - sums - updating[n] + timeline.waited[n],
+                micro_batches * (forward.starved + backward.starved),
                 sums,
                 updating[n],
             )

@@ -46,7 +46,7 @@ def busiest_stage(found: Estimate) -> int:
 def kinds_of(stage: StageTime) -> dict[str, float]:
     """Seconds of a step by kind, which add up to the step."""
     return {
-        "computing": stage.computing - stage.updating,
+        "computing": stage.computing + stage.starved - stage.updating,
         "talking": stage.talking,
         "sending": stage.sending,
         "waiting": stage.waiting,
