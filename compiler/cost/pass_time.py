@@ -11,7 +11,6 @@ from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recorder import Alive, Talk
 
-
 STARVED = "waiting for the host"
 
 

@@ -91,7 +91,7 @@ def _time(found: Estimate) -> Iterator[str]:
     yield f"MFU         {100 * found.mfu:.1f} % of {rate(found.machine.compute)}, by the FLOPs of {_CONVENTION}"
     yield f"utilization {100 * found.utilization:.1f} % of a rank's time it computes"
     parts = parts_of_step(found.time.stages)
-    shares = [f"{name} {100 * value / found.step_seconds:.1f} %" for name, value in parts.items()]
+    shares = [f"{name} {100 * value / found.step_seconds:.1f} %" for name, value in parts.items() if value]
     yield f"            {', '.join(shares)}"
     talk = ", ".join(f"{kind} {seconds(value)}" for kind, value in found.time.collectives.items())
     yield f"talk        {100 * found.comm_overhead:.1f} % of a step is exposed; on the stage that talks most: {talk}"
