@@ -69,7 +69,7 @@ CODES = {
     "E502": "the output folder cannot be written",
     "E503": "the output folder holds something that moec did not write",
     "E504": "there is no output of moec to read",
-    "E505": "the file of a new plan is there already",
+    "E505": "a file is there already, and stays as it is",
     "E506": "a plan cannot be written",
     "E507": "a file that was asked for cannot be written",
     # Warnings.

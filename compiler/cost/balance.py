@@ -13,6 +13,7 @@ from moec.dsl.diagnostics import plan_error
 
 DRAWS = 32
 _SEED = 0
+_STEEPEST = 20
 _MOST = 1 << 22
 """Counts that are drawn at a time."""
 
@@ -51,6 +52,8 @@ def read_routing(text: str, program: Program) -> Routing:
             exponent = float(text.removeprefix("zipf:"))
         except ValueError:
             raise _unreadable(text, "zipf takes a number") from None
+        if not 0 <= exponent <= _STEEPEST:
+            raise _unreadable(text, f"zipf takes a number from 0 to {_STEEPEST}")
         shares = np.arange(1, experts + 1, dtype=np.float64) ** -exponent
         drawn = np.random.default_rng(_SEED).permutation(shares)  # popular ones are on any rank
         return Routing(f"zipf with exponent {exponent:g}", tuple(drawn.tolist()))
@@ -62,6 +65,8 @@ def _measured(text: str, experts: int) -> tuple[float, ...]:
         content = Path(text).read_text(encoding="utf-8")
     except OSError as fault:
         raise _unreadable(text, fault.strerror or "it cannot be read") from None
+    except UnicodeDecodeError:
+        raise _unreadable(text, "it is not text in UTF-8") from None
     try:
         counts = np.zeros(experts)
         for line in content.splitlines():
@@ -125,10 +130,9 @@ def _drawn(routed: Routed, owners: int, parts: int, routing: Routing) -> Balance
     rng = np.random.default_rng(_SEED)
     whole = routed.group != "per_sequence"
     groups = 1 if whole else routed.batch
-    choices = routed.top_k * routed.positions * (routed.batch if whole else 1)
-    shares = routing.of(routed.experts)
+    tokens = routed.positions * (routed.batch if whole else 1)
     draws = max(1, min(DRAWS, _MOST // (groups * routed.experts)))
-    counts = rng.multinomial(choices, shares, size=(draws, groups))
+    counts = _counts(rng, tokens, routed.top_k, routing.of(routed.experts), (draws, groups))
     kept = counts if routed.capacity is None else np.minimum(counts, routed.capacity)
     by_owner = kept.reshape(draws, groups, owners, -1).sum(-1)
     # A micro-batch that is one group lies over all parts alike.
@@ -136,6 +140,29 @@ def _drawn(routed: Routed, owners: int, parts: int, routing: Routing) -> Balance
     flat = ranks.reshape(draws, -1).astype(np.float64)
     mean, most = flat.mean(1), flat.max(1)
     return Balance(float((mean / most).mean()), float(1 - kept.sum() / counts.sum()), float((most / mean).mean()))
+
+
+def _counts(
+    rng: np.random.Generator, tokens: int, top_k: int, shares: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Choices of each expert [draws, groups, E]. A token chooses an expert once, so with several choices each expert is
+    among those of so many tokens, drawn for itself."""
+    if top_k == 1:
+        return rng.multinomial(tokens, shares, size=size)
+    return rng.binomial(tokens, _chosen(shares, top_k), size=(*size, len(shares)))
+
+
+def _chosen(shares: NDArray[np.float64], top_k: int) -> NDArray[np.float64]:
+    """How likely each expert is among top_k different ones: 1 - (1 - share) ** n, with the n for which these add up."""
+    if top_k >= np.count_nonzero(shares):
+        return (shares > 0).astype(np.float64)
+    low, high = 0.0, 1.0
+    while (1 - (1 - shares) ** high).sum() < top_k:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 - (1 - shares) ** middle).sum() < top_k else (low, middle)
+    return 1 - (1 - shares) ** high
 
 
 def worst_skew(program: Program) -> float:
@@ -146,7 +173,9 @@ def worst_skew(program: Program) -> float:
         if routed is None:
             continue
         owners, _ = _split(program, unit, routed)
-        mean = routed.top_k * routed.positions / routed.experts
-        room = float(owners) if routed.capacity is None else routed.capacity / mean
-        worst = max(worst, min(float(owners), room))
+        samples = 1 if routed.group == "per_sequence" else routed.batch
+        mean = routed.top_k * routed.positions * samples / routed.experts
+        most = owners * min(1.0, routed.experts / owners / routed.top_k)  # a token chooses an expert once
+        room = most if routed.capacity is None else routed.capacity / mean
+        worst = max(worst, min(most, room))
     return worst

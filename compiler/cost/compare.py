@@ -1,12 +1,15 @@
 """Several estimates side by side: what the plans say differently, what that changes, and what they have in common."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from fractions import Fraction
 
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.requirements import decide
 from moec.compiler.cost.say import amount, large, seconds, size
-from moec.dsl.plan import Decoder, Plan
+from moec.dsl.plan import Decoder, Experts, Plan, Schedule, Train
 
+Block = Decoder | Experts | Schedule | Train
 Row = tuple[str, tuple[str, ...]]
 
 
@@ -39,45 +42,31 @@ def _differs(row: Row) -> bool:
 
 
 def _settings(plan: Plan) -> dict[str, str]:
+    """Everything that a plan says, by path."""
     found = {f"mesh.{axis.name}": _axis(axis.size, axis.over) for axis in plan.mesh.axes}
     found |= {f"shard.{dim}": ", ".join(line.axes) or "whole" for line in plan.shard for dim in line.dims}
-    schedule, train, model = plan.schedule, plan.train, plan.model
-    found |= {
-        "schedule": schedule.kind,
-        "schedule.batch": str(schedule.batch),
-        "schedule.accumulate": str(schedule.accumulate),
-        "train.precision": train.precision,
-        "hardware": plan.hardware.name if plan.hardware else "-",
-    }
-    if isinstance(model, Decoder):
-        for name in ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq", "gated", "tied"):
-            found[f"model.{name}"] = _said(name, model)
-        if model.experts is not None:
-            experts = model.experts
-            found |= {
-                "model.experts.count": str(experts.count),
-                "model.experts.hidden": str(experts.hidden),
-                "model.experts.top_k": str(experts.top_k),
-                "model.experts.capacity": "none" if experts.capacity is None else f"{float(experts.capacity):g}",
-            }
+    found |= {f'shard."{each.pattern}"': ", ".join(dim or "_" for dim in each.dims) for each in plan.patterns}
+    found |= {"schedule": plan.schedule.kind} | _fields("schedule", plan.schedule, "kind")
+    found |= _fields("train", plan.train)
+    hardware = plan.hardware
+    found["hardware"] = hardware.name if hardware else "-"
+    found |= {f"hardware.{name}": f"{float(value):g}" for name, value in (hardware.fields if hardware else ())}
+    if isinstance(plan.model, Decoder):
+        found |= _fields("model", plan.model, "experts")
+        found |= _fields("model.experts", plan.model.experts) if plan.model.experts else {}
     else:
-        found |= {"model": model.target} | {f"model.{name}": str(value) for name, value in model.arguments}
+        found |= {"model": plan.model.target} | {f"model.{name}": str(value) for name, value in plan.model.arguments}
     return found
 
 
-def _said(name: str, model: Decoder) -> str:
-    values = {
-        "layers": model.layers,
-        "hidden": model.hidden,
-        "heads": model.heads,
-        "kv_heads": model.kv_heads,
-        "ffn": model.ffn,
-        "vocab": model.vocab,
-        "seq": model.seq,
-        "gated": model.gated,
-        "tied": model.tied,
-    }
-    return str(values[name])
+def _fields(path: str, block: Block, *but: str) -> dict[str, str]:
+    return {f"{path}.{name}": _said(value) for name, value in asdict(block).items() if name not in ("place", *but)}
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else f"{float(value):g}" if isinstance(value, Fraction) else str(value)
 
 
 def _axis(count: int, over: tuple[str, ...]) -> str:

@@ -52,6 +52,11 @@ class Estimate:
         return max(memory.total for memory in self.memory)
 
     @property
+    def fits(self) -> bool:
+        """Whether what PyTorch allocates is less than the device has; a context and buffers of NCCL come on top."""
+        return self.memory_bytes <= self.machine.memory
+
+    @property
     def step_seconds(self) -> float:
         return self.time.seconds
 
@@ -156,6 +161,7 @@ def as_record(found: Estimate) -> dict[str, object]:
         "parameters": found.parameters,
         "active_parameters": found.active_parameters,
         "memory_bytes": found.memory_bytes,
+        "fits": found.fits,
         "memory_worst_case_bytes": max(memory.total for memory in found.worst_memory),
         "memory": _memory_record(found.memory[worst]) | {"stage": worst},
         "step_seconds": found.step_seconds,

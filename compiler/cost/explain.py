@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
+from moec.compiler.cost.balance import DRAWS
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.formulas import Formula, elements_of_weights, kept_activations, lines_of, scaled
-from moec.compiler.cost.links import collective_seconds, spread
+from moec.compiler.cost.links import collective_seconds
 from moec.compiler.cost.requirements import parts_of_step
 from moec.compiler.cost.say import seconds, size
-from moec.compiler.cost.step import StageTime
+from moec.compiler.cost.step import StageTime, spreads
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.suggest import did_you_mean
 
@@ -123,24 +124,28 @@ def _communication(found: Estimate) -> Iterator[str]:
     for stage, rank in zip(found.time.stages, found.ranks, strict=True):
         yield f"stage {stage.stage}, of one micro-batch forward and backward:"
         pieces = [*stage.forward.pieces, *stage.backward.pieces]
+        groups = spreads(found.program, rank, machine)
         grouped: dict[tuple[str, str, int], int] = {}
         for piece, times in pieces:
             if piece.talks:
                 key = piece.name, piece.group, piece.size
                 grouped[key] = grouped.get(key, 0) + times
         for (kind, group, count), times in grouped.items():
-            lies = spread(rank.groups.get(group, range(found.world_size)), machine.ranks_per_node)
+            lies = groups[group]
             each = collective_seconds(kind, count, lies, machine)
             nodes = (
                 f"{lies.ranks} ranks, {lies.per_node} to a node" if lies.nodes > 1 else f"{lies.ranks} ranks in a node"
             )
             yield f"  {times:>4} x {kind:<15} over {group:<8} {size(count):>10}  {nodes:<28} {seconds(each):>9} each"
+    yield "and of a step, on the stage that talks most:"
+    for kind, value in found.time.collectives.items():
+        yield f"  {kind:<18} {seconds(value):>9}"
     yield from _driven(found, [axis.name for axis in found.program.plan.mesh.axes])
 
 
 def _balance(found: Estimate) -> Iterator[str]:
     yield f"load_balance = mean / maximum of the ranks' rows = {100 * found.balance.load_balance:.1f} %"
-    yield f"if choices are {found.routing.text}: drawn 32 times for a micro-batch, with one seed"
+    yield f"if choices are {found.routing.text}: drawn for a micro-batch, up to {DRAWS} times, with one seed"
     yield f"dropped for want of room: {100 * found.balance.dropped:.2f} % of choices"
     yield from _driven(found, ("count", "top_k", "capacity", "experts", "batch"))
 
@@ -172,7 +177,7 @@ def _formula(title: str, formula: Formula, total: int) -> Iterator[str]:
 
 
 def _driven(found: Estimate, symbols: Sequence[str]) -> Iterator[str]:
-    paths = [*symbols, *(f"{name}" for name in ("heads", "experts", "ffn", "vocab", "batch"))]
+    paths = [*symbols, "heads", "experts", "ffn", "vocab", "batch", "hardware"]
     lines = lines_of(found.program, dict.fromkeys(paths))
     if lines:
         yield ""

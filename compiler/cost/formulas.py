@@ -116,7 +116,8 @@ def lines_of(program: Program, symbols: Iterable[str]) -> list[str]:
     plan = program.plan
     found: dict[str, None] = {}
     for symbol in symbols:
-        for path in (f"mesh.{symbol}", f"model.{symbol}", f"model.experts.{symbol}", f"shard.{symbol}"):
+        for block in ("mesh.", "model.", "model.experts.", "shard.", "schedule.", "train.", ""):
+            path = f"{block}{symbol}"
             place = plan.places.get(path)
             if place is not None:
                 number = place.source.text.count("\n", 0, place.span.start) + 1

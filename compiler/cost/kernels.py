@@ -39,6 +39,8 @@ def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
     through_memory = kernel.moved / (machine.memory_bandwidth * machine.memory_efficiency)
     if kernel.kind == "memory":
         return through_memory + machine.launch
+    if not kernel.flops:  # experts without rows
+        return through_memory + machine.launch
     peak = (machine.compute_float8 if float8 and kernel.kind == "product" else machine.compute) * machine.efficiency
     match kernel.kind:
         case "attention":

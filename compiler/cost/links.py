@@ -19,7 +19,7 @@ _ROUNDS = {"all_reduce": 2, "all_gather": 1, "reduce_scatter": 1}
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A group of ranks over nodes: how many nodes, and how many ranks in the fullest."""
+    """A group of ranks over nodes: how many nodes, and how many ranks in the emptiest, which has fewest cards."""
 
     ranks: int
     nodes: int
@@ -29,7 +29,21 @@ class Spread:
 def spread(ranks: Sequence[int], per_node: int) -> Spread:
     """Consecutive ranks are in one node."""
     nodes = Counter(rank // per_node for rank in ranks)
-    return Spread(len(ranks), len(nodes), max(nodes.values()))
+    return Spread(len(ranks), len(nodes), min(nodes.values()))
+
+
+def worst_spread(members: Sequence[int], others: Sequence[int], per_node: int) -> Spread:
+    """Of the groups like this one in which `others` are: the one over most nodes, with fewest ranks in one of them."""
+    shape = [rank - members[0] for rank in members]
+    covered: set[int] = set()
+    found: dict[int, Spread] = {}
+    for first in others:
+        if first not in covered:
+            group = [first + step for step in shape]
+            covered.update(group)
+            if first % per_node not in found:
+                found[first % per_node] = spread(group, per_node)
+    return max(found.values(), key=lambda each: (each.nodes, -each.per_node))
 
 
 def collective_seconds(kind: str, size: float, group: Spread, machine: Machine) -> float:
@@ -50,7 +64,7 @@ def collective_seconds(kind: str, size: float, group: Spread, machine: Machine) 
 
 def latency(rounds: int, group: Spread, machine: Machine) -> float:
     """Steps along a ring in a node, and along a tree between nodes."""
-    steps = max(0, rounds * (group.per_node - 1) - 2 * (rounds > 1))
+    steps = max(0, rounds * (group.per_node - 2))
     between = rounds * ceil(log2(group.nodes)) if group.nodes > 1 else 0
     return machine.collective_latency + steps * machine.link_latency + between * machine.network_latency
 

@@ -3,9 +3,11 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+from moec.compiler.cost.read_hardware import read_hardware
 from moec.dsl.diagnostics import PlanError, plan_error
 from moec.dsl.plan import Plan
 from moec.dsl.suggest import did_you_mean, listed
@@ -75,7 +77,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
     """The plan's hardware; `tables` are further files of entries. Raises PlanError for what is not known."""
     known = dict(read_table())
     for path in tables:
-        known |= _read_given(path)
+        known |= read_hardware(path, known, _NUMBERS)
     name = plan.hardware.name if plan.hardware else DEFAULT
     said = dict(plan.hardware.fields) if plan.hardware else {}
     if name in known and name != "gpu":
@@ -84,13 +86,26 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
         raise _unknown(plan, name, known, said)
     else:
         entry = resolve("gpu", known) | {"title": name}
-    entry |= {field: float(value) for field, value in said.items()}
+    missing = [field for field in (*NEEDED, "title") if field not in entry and field not in said]
+    if missing:
+        label = plan.places["hardware"].label("of which too little is known") if plan.hardware else None
+        headline = f"the hardware `{name}` has no {listed(missing, 'or')}"
+        raise plan_error("E119", headline, "say it in the plan or in the file", label=label)
+    entry |= {field: float(value) for field, value in said.items() if not field.startswith("attention")}
+    entry["attention"] = _attention(entry["attention"], said)
     if "link_bandwidth" in said:
         entry.pop("link_peer_bandwidth", None)
     assumed = [field for field in _texts(entry["assumed"]) if field not in said]
     if plan.hardware is None:
         assumed.insert(0, f"the hardware, which the plan does not name: {name}")
     return _machine(name, entry | {"assumed": assumed}, plan.train.precision)
+
+
+def _attention(parts: object, said: Mapping[str, Fraction]) -> list[float]:
+    """Forward and backward, of the table or of the plan."""
+    assert isinstance(parts, list), "the table has two parts"
+    ways = zip(("attention_forward", "attention_backward"), parts, strict=True)
+    return [float(said.get(way, part)) for way, part in ways]
 
 
 @cache
@@ -153,24 +168,16 @@ def _rates(rates: object, precision: str) -> tuple[float, float]:
     """FLOP/s in the plan's precision, and in 8 bits."""
     if not isinstance(rates, dict):
         return _number(rates), _number(rates)
+    missing = _PRECISIONS[precision] not in rates
+    if missing:
+        headline = f"the hardware does not say how fast it computes in {precision}"
+        raise plan_error("E119", headline, f"give `compute` a rate in {_PRECISIONS[precision]} precision")
     compute = _number(rates[_PRECISIONS[precision]])
     return compute, _number(rates.get("float8", compute))
 
 
 def _read(path: Path) -> Table:
     return tomllib.loads(path.read_text(encoding="utf-8"))
-
-
-def _read_given(path: Path) -> Table:
-    """A file of the user's."""
-    try:
-        return {name: entry for name, entry in _read(path).items() if isinstance(entry, dict)}
-    except OSError as fault:
-        why = fault.strerror or "it cannot be read"
-    except ValueError as fault:  # no TOML, or no text
-        why = str(fault).splitlines()[0]
-    headline = f"the hardware in {path} cannot be read: {why}"
-    raise plan_error("E119", headline, "`moec calibrate -o FILE` writes such a file")
 
 
 def _texts(value: object) -> list[str]:

@@ -36,6 +36,7 @@ class Mend:
 class _Tried:
     settings: tuple[str, ...]
     requirements: tuple[Requirement, ...]
+    fits: bool
 
     def get(self, name: str, relation: str) -> Requirement:
         return next(each for each in self.requirements if (each.name, each.relation) == (name, relation))
@@ -43,7 +44,7 @@ class _Tried:
     @property
     def shortfall(self) -> float:
         """How far the broken bounds are from being kept, all together."""
-        return sum(min(1.0, -each.margin) for each in self.requirements if not each.passed)
+        return sum(min(1.0, -each.margin) for each in self.requirements if not each.passed) + (not self.fits)
 
 
 def mend(found: Estimate, evaluate: Evaluate, budget: int = BUDGET) -> tuple[Mend, ...]:
@@ -52,7 +53,7 @@ def mend(found: Estimate, evaluate: Evaluate, budget: int = BUDGET) -> tuple[Men
     One setting at a time: those that leave the job as large as it is come first. Then pairs, the second beside what
     came nearest. Of changes alike in number one that breaks nothing else comes first.
     """
-    start = _Tried((), decide(found))
+    start = _Tried((), decide(found), found.fits)
     broken = [each for each in start.requirements if not each.passed]
     if not broken:
         return ()
@@ -83,7 +84,7 @@ def _next_level(
             found = evaluate(both)
             if found is not None:
                 budget -= 1
-                yield _Tried(both, decide(found))
+                yield _Tried(both, decide(found), found.fits)
 
 
 def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -97,15 +98,14 @@ def _best(broken: Requirement, start: _Tried, tried: Sequence[_Tried]) -> Mend:
     candidates = [(each, each.get(broken.name, broken.relation)) for each in tried[1:]]
 
     def breaks(each: _Tried) -> tuple[str, ...]:
-        return tuple(r.name for r in each.requirements if not r.passed and (r.name, r.relation) in kept)
+        names = tuple(r.name for r in each.requirements if not r.passed and (r.name, r.relation) in kept)
+        return names if each.fits else (*names, "the memory of the hardware")
 
     keeping = [each for each, requirement in candidates if requirement.passed]
     if keeping:
         chosen = min(keeping, key=lambda each: (bool(breaks(each)), len(each.settings), tried.index(each)))
-    elif candidates:
-        chosen = max(candidates, key=lambda pair: pair[1].margin)[0]
     else:
-        chosen = start
+        chosen = max(tried, key=lambda each: (each.fits, each.get(broken.name, broken.relation).margin))
     requirement = chosen.get(broken.name, broken.relation)
     return Mend(broken.name, chosen.settings, requirement.value, requirement.passed, breaks(chosen), len(tried) - 1)
 
@@ -143,9 +143,10 @@ def changes(plan: Plan) -> Iterator[tuple[str, ...]]:
             yield f"mesh.{small.name}={small.size // 2}", f"mesh.{large.name}={large.size * 2}"
     for axis in axes:
         yield (f"mesh.{axis.name}={axis.size * 2}",)
-    for axis in axes:
-        if axis.size % 2 == 0:
-            yield (f"mesh.{axis.name}={axis.size // 2}",)
+    for size in (2, 1):
+        for axis in axes:
+            if axis.size % size == 0 and axis.size > size:
+                yield (f"mesh.{axis.name}={axis.size // 2 if size == 2 else 1}",)
     for batch in (schedule.batch * 2, schedule.batch // 2):
         if batch:
             yield (f"schedule.batch={batch}",)

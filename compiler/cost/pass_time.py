@@ -97,7 +97,8 @@ def _pieces(events: Sequence[Alive], groups: Mapping[str, Spread], machine: Mach
 
 def _talk(talk: Talk, before: "_Running", groups: Mapping[str, Spread], machine: Machine, practice: Practice) -> Piece:
     """A collective; where products hide it, behind the one that is computed beside it."""
-    whole = collective_seconds(talk.kind, talk.size, groups[talk.group], machine)
+    size = max(talk.size, talk.received) if talk.kind == "all_to_all" else talk.size
+    whole = collective_seconds(talk.kind, size, groups[talk.group], machine)
     if talk.kind == "all_to_all":
         hidden = whole if practice.overlapped_experts else 0.0
     elif talk.again:

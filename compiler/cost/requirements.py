@@ -50,7 +50,7 @@ def limit_of(name: str, found: Estimate) -> str:
         case "memory":
             return _of_memory(max(found.memory, key=lambda memory: memory.total))
         case "load_balance":
-            return f"a {found.routing.text} draw of experts, {100 * found.balance.dropped:.1f} % of choices dropped"
+            return f"choices are {found.routing.text}, {100 * found.balance.dropped:.1f} % of them dropped"
         case "world":
             return "·".join(f"{axis.name} {axis.size}" for axis in found.program.plan.mesh.axes if not axis.over)
         case "latency":

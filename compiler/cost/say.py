@@ -6,7 +6,7 @@ from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.memory import Memory
 from moec.compiler.cost.requirements import Requirement, parts_of_step
 
-_CONVENTION = "3 x forward products, half of them under a causal mask, chosen experts only"
+_CONVENTION = "3 x the forward's products, half of causal attention's, chosen experts only"
 
 SHARES = ("comm_overhead", "load_balance", "utilization", "mfu", "bubble")
 
@@ -40,7 +40,7 @@ def amount(name: str, value: float) -> str:
 
 
 def size(value: float) -> str:
-    for scale, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+    for scale, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if abs(value) >= scale:
             return f"{value / scale:.1f} {unit}"
     return f"{value:.0f} B"
@@ -104,6 +104,8 @@ def _time(found: Estimate) -> Iterator[str]:
 
 def _memory(found: Estimate) -> Iterator[str]:
     yield f"memory      {size(found.memory_bytes)} at the peak of the fullest rank, of {size(found.machine.memory)}"
+    if not found.fits:
+        yield "            DOES NOT FIT: no rank of this plan would reach the end of its first step"
     worst = max(memory.total for memory in found.worst_memory)
     if worst > found.memory_bytes:
         yield f"            {size(worst)} if all tokens went to the experts of one rank"

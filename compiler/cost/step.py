@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moec.compiler.cost.dry_run import Rank
 from moec.compiler.cost.interleave import Interleaved
-from moec.compiler.cost.links import Spread, collective_seconds, message_seconds, spread
+from moec.compiler.cost.links import Spread, collective_seconds, message_seconds, spread, worst_spread
 from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.pass_time import PassTime, pass_time
 from moec.compiler.cost.practice import Practice
@@ -57,7 +57,7 @@ class StepTime:
 
 def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practice: Practice) -> StepTime:
     """Simulate a step."""
-    groups = [_spreads(program, rank, machine) for rank in ranks]
+    groups = [spreads(program, rank, machine) for rank in ranks]
     passes = [
         (pass_time(rank.forward, at, machine, practice), pass_time(rank.backward, at, machine, practice))
         for rank, at in zip(ranks, groups, strict=True)
@@ -91,7 +91,7 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
             )
         )
     latency = sum(forward.seconds for forward, _ in passes) + sum(
-        _message(rank, machine, practice) for rank in ranks[:-1]
+        _message(program, rank, machine, practice) for rank in ranks[:-1]
     )
     spans = (*timeline.spans, *_last_spans(timeline, ranks, reducing, ready, norm, updating))
     return StepTime(seconds, latency, tuple(stages), spans, _collectives(stages, reducing, norm, micro_batches))
@@ -146,22 +146,30 @@ def _timeline(
     if practice.interleave == 1 or len(ranks) == 1:
         return simulate(_tasks(program, ranks, passes, machine, practice))
     schedule = Interleaved(len(ranks), practice.interleave, program.plan.schedule.accumulate)
-    messages = [_message(rank, machine, practice) for rank in ranks]
+    messages = [_message(program, rank, machine, practice) for rank in ranks]
     messages[-1] = max(messages)  # back to the first stage
     return simulate(schedule.tasks(passes, messages), buffered=True)
 
 
-def _spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread]:
-    found = {name: spread(ranks, machine.ranks_per_node) for name, ranks in rank.groups.items()}
+def spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread]:
+    """Of every group of the stage the one that lies worst over nodes: others wait for it."""
+    stage = _ranks_of(program, rank.stage)
+    found = {name: worst_spread(ranks, stage, machine.ranks_per_node) for name, ranks in rank.groups.items()}
     return found | {WORLD: spread(range(program.world_size), machine.ranks_per_node)}
 
 
-def _message(rank: Rank, machine: Machine, practice: Practice) -> float:
+def _ranks_of(program: Program, stage: int) -> list[int]:
+    return [rank for rank in range(program.world_size) if program.stage_of(rank) == stage]
+
+
+def _message(program: Program, rank: Rank, machine: Machine, practice: Practice) -> float:
     if rank.next is None:
         return 0.0
     parts = practice.scattered_messages
     gathered = collective_seconds("all_gather", rank.sent / parts, Spread(parts, 1, parts), machine)
-    return message_seconds(rank.sent / parts, rank.rank, rank.next, machine) + gathered
+    step, node = rank.next - rank.rank, machine.ranks_per_node
+    first = next((r for r in _ranks_of(program, rank.stage) if (r + step) // node != r // node), rank.rank)
+    return message_seconds(rank.sent / parts, first, first + step, machine) + gathered
 
 
 def _tasks(
@@ -174,8 +182,8 @@ def _tasks(
     """The schedule of every stage as tasks; what an exchange is with follows from what is computed after it."""
     found = []
     for n, (stage, (forward, backward)) in enumerate(zip(program.stages, passes, strict=True)):
-        after = _message(ranks[n], machine, practice)
-        before = _message(ranks[n - 1], machine, practice) if n else 0.0
+        after = _message(program, ranks[n], machine, practice)
+        before = _message(program, ranks[n - 1], machine, practice) if n else 0.0
         tasks: list[Task] = []
         following: dict[str, int] = {}
         for instruction in reversed(stage.schedule):

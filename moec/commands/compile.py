@@ -52,6 +52,8 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
         print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
         return 0
     print(_said(plan, program), report.statement, *say_requirements(bounds), sep="\n")
+    if not estimates[0].fits:
+        print(f"does not fit on {estimates[0].machine.title}: moec estimate {options.plan}")
     print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
     print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
     return 0

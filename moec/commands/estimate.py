@@ -119,7 +119,12 @@ def requirements_record(requirements: "Sequence[Requirement]", mends: "Sequence[
         }
         if not each.passed and each.name in by_name:
             found = by_name[each.name]
-            record["mend"] = {"settings": found.settings, "value": found.value, "passed": found.passed}
+            record["mend"] = {
+                "settings": found.settings,
+                "value": found.value,
+                "passed": found.passed,
+                "breaks": found.breaks,
+            }
         records.append(record)
     return {"requirements": records}
 

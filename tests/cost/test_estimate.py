@@ -195,11 +195,26 @@ def test_balance_of_uniform_choices(tmp_path: Path) -> None:
     assert 0.8 < even.load_balance < 1
     assert even.dropped < skewed.dropped
     measured = tmp_path / "rows.json"
-    measured.write_text("[10, 0, 0, 0]", encoding="utf-8")
+    measured.write_text("[10, 10, 0, 0]", encoding="utf-8")
     one = balance_of(program, read_routing(str(measured), program))
-    capacity, choices = 24, 2 * 32  # ceil(2 * 32 * 1.5 / 4) rows of a sequence's choices
-    assert one.dropped == pytest.approx(1 - capacity / choices)
+    capacity, tokens = 24, 32  # ceil(2 * 32 * 1.5 / 4) rows; all tokens of a sequence want two experts of one rank
+    assert one.dropped == pytest.approx(1 - capacity / tokens)
     assert one.load_balance == pytest.approx(0.5)  # one of two ranks has all rows
+
+
+def test_a_token_chooses_an_expert_once(tmp_path: Path) -> None:
+    """With as many choices as experts every expert has every token, whatever is popular."""
+    text = SMALL["experts"].replace("top_k = 2  capacity = 1.5", "top_k = 4  capacity = 1")
+    program = program_of(text, tmp_path)
+    for how in ("uniform", "zipf:2"):
+        found = balance_of(program, read_routing(how, program))
+        assert (found.load_balance, found.dropped, found.skew) == (1.0, 0.0, 1.0)
+
+
+def test_fewer_rows_than_experts(tmp_path: Path) -> None:
+    text = SMALL["experts"].replace("count = 4", "count = 64").replace("top_k = 2  capacity = 1.5", "top_k = 1")
+    found = estimate_of(program_of(text.replace("seq = 32", "seq = 4"), tmp_path))
+    assert found.step_seconds > 0 and found.balance.skew >= 1
 
 
 # ---- The plan under other settings, without a second trace.

@@ -8,7 +8,7 @@ import pytest
 from moec.cli import main
 from moec.compiler.cost import machine_of
 from moec.compiler.cost.machine import read_table
-from moec.dsl import read_plan
+from moec.dsl import PlanError, read_plan
 
 PLAN = """
 model m {{ layers = 4  hidden = 512  heads = 8  ffn = 2048  vocab = 1024  seq = 512 }}
@@ -94,3 +94,37 @@ def test_every_entry_of_the_table(name: str, tmp_path: Path) -> None:
     assert machine.sources and machine.memory > 0 and machine.compute > 0
     assert 0.3 < machine.efficiency <= 0.9 and 0.3 < machine.memory_efficiency <= 0.95  # as plausible as measured
     assert 1e-7 < machine.launch < 2e-5 or name == "cpu"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '[mine]\nlike = "h10"',
+        '[mine]\nlike = "other"\n[other]\nlike = "mine"',
+        '[mine]\ntitle = "x"\ncompute = 1e12',
+        '[mine]\nlike = "h100"\ncompute = "fast"',
+        '[mine]\nlike = "h100"\nattention = [0.5]',
+        '[mine]\nlike = "h100"\nunits = 0',
+        '[mine]\nlike = "h100"\nmemory_bandwidth = -1.0',
+        '[mine]\nlike = "h100"\nmemory_bandwith = 1e9',
+        "[gpu]\nunits = 3",
+        "no toml",
+    ],
+)
+def test_a_file_of_hardware_that_is_wrong(entry: str, tmp_path: Path) -> None:
+    path, file = tmp_path / "m.plan", tmp_path / "mine.toml"
+    path.write_text(PLAN.format(bounds="").replace("a100", "mine"), encoding="utf-8")
+    file.write_text(entry + "\n", encoding="utf-8")
+    with pytest.raises(PlanError) as fault:
+        machine_of(read_plan(str(path)), (file,))
+    assert {diagnostic.code for diagnostic in fault.value.diagnostics} == {"E119"}
+
+
+def test_a_plan_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PLAN.format(bounds="throughput > 1_000_000_000 tokens/s").replace("a100 { }", "a100 { memory = 1 MiB }")
+    path = tmp_path / "m.plan"
+    path.write_text(text, encoding="utf-8")
+    assert main(["estimate", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+    assert main(["estimate", str(path)]) == 0
+    assert "DOES NOT FIT" in capsys.readouterr().out
