@@ -41,7 +41,12 @@ class Job:
 
 
 def read_job(path: Path) -> Job:
-    plan = json.loads(path.read_text(encoding="utf-8"))
+    return job_of(path.read_text(encoding="utf-8"), path.parent)
+
+
+def job_of(text: str, folder: Path) -> Job:
+    """The job that the text of a plan.json in a folder is."""
+    plan = json.loads(text)
     inputs = [
         Input(name, given["kind"], tuple(given["shape"]), given["below"]) for name, given in plan["inputs"].items()
     ]
@@ -58,7 +63,7 @@ def read_job(path: Path) -> Job:
     )
     schedule, model = plan["schedule"], plan["model"]
     if model is not None:
-        places = tuple([str(path.parent / place) for place in model["path"]])
+        places = tuple([str(folder / place) for place in model["path"]])
         model = Model(model["target"], model["arguments"], places)
     return Job(
         plan["name"],

@@ -7,7 +7,6 @@ import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import torch
@@ -18,7 +17,7 @@ from moec.compiler.emit import FULL, emit
 from moec.compiler.program import Program, Stage
 from moec.runtime import communicator
 from moec.runtime.data import Sample
-from moec.runtime.job import Job, read_job
+from moec.runtime.job import Job, job_of
 from moec.runtime.launch import rank_name
 from moec.runtime.place import Place, place_of
 from moec.runtime.run import Run
@@ -130,10 +129,7 @@ def dry_run(program: Program, skew: float = 1.0, gpu: bool = True, sizing: int =
     first = {program.stage_of(rank): rank for rank in reversed(range(program.world_size))}
     ranks = [first[stage.index] for stage in program.stages]
     files = emit(_of_one_micro_batch(program), sizing, only=ranks)
-    with TemporaryDirectory(prefix="moec-estimate-") as name:
-        path = Path(name) / "plan.json"
-        path.write_text(files["plan.json"], encoding="utf-8")
-        job = read_job(path)
+    job = job_of(files["plan.json"], Path())
     known: dict[object, _MicroBatch] = {}
     stages = zip(program.stages, ranks, strict=True)
     return tuple([_StageRun(program, stage, rank, files, skew, gpu, known).rank_of(job) for stage, rank in stages])

@@ -167,6 +167,8 @@ def _attention_of_split_positions(placer: Placer, op: Op) -> bool:
     """
     given = [placer.values[name] for name in op.inputs]
     query, key = given[:2]
+    if len(query.shape) != 4:
+        return False
     samples, heads, positions, _ = query.placement.split
     over = (*heads, *positions)
     parts = placer.plan.mesh.size(over)
