@@ -187,13 +187,13 @@ class _StageRun:
 
     def rank_of(self, job: Job) -> Rank:
         """Run one micro-batch, and say what it took."""
-        module, text = self._modules()
+        module, text, sizes = self._modules()
         place = place_of(module)
         recorder = Recorder(self.skew, self.gpu)
         communicator.use(Watcher(recorder, self.rank, place.groups, self.program.world_size))
         with META:
             run = _DryRun(module, job, _empty, _NoData(), META)
-        run.recorder, run.shapes = recorder, self._inputs(job, place)
+        run.recorder, run.shapes = recorder, self._inputs(job, place, text)
         held, families = _held(run), run.weights.families
         names = self._watch(text, recorder)
         key = self._alike(text)
@@ -215,21 +215,19 @@ class _StageRun:
             done.sent,
             place.next,
             _kept(done, self._loops(names, "forward")),
-            {name: value for name, value in vars(self._sizes()).items() if type(value) is int},
+            {name: value for name, value in vars(sizes).items() if type(value) is int},
         )
 
-    def _modules(self) -> tuple[ModuleType, ModuleType]:
-        """The rank's file and its stage's, in memory."""
+    def _modules(self) -> tuple[ModuleType, ModuleType, ModuleType]:
+        """The rank's file, its stage's, and that of the sizes, in memory."""
         stage = f"stage_{self.stage.index}"
-        text = _module(stage, self.files[f"{stage}.py"], {"sizes": self._sizes()})
+        sizes = _module("sizes", self.files["sizes.py"], {})
+        text = _module(stage, self.files[f"{stage}.py"], {"sizes": sizes})
         name = rank_name(self.rank, self.program.world_size)
-        return _module(name, self.files[f"{name}.py"], {stage: text}), text
+        return _module(name, self.files[f"{name}.py"], {stage: text}), text, sizes
 
-    def _sizes(self) -> ModuleType:
-        return _module("sizes", self.files["sizes.py"], {})
-
-    def _inputs(self, job: Job, place: Place) -> dict[str, Tensor]:
-        splits: Mapping[str, tuple[tuple[str, ...], ...]] = vars(self._modules()[1]).get("INPUTS", {})
+    def _inputs(self, job: Job, place: Place, text: ModuleType) -> dict[str, Tensor]:
+        splits: Mapping[str, tuple[tuple[str, ...], ...]] = vars(text).get("INPUTS", {})
         given = {each.name: each for each in job.inputs}
         found = {}
         for name, axes in splits.items():

@@ -153,13 +153,15 @@ def _timeline(
 
 def spreads(program: Program, rank: Rank, machine: Machine) -> dict[str, Spread]:
     """Of every group of the stage the one that lies worst over nodes: others wait for it."""
-    stage = _ranks_of(program, rank.stage)
+    stage = _ranks_beside(program, rank)
     found = {name: worst_spread(ranks, stage, machine.ranks_per_node) for name, ranks in rank.groups.items()}
     return found | {WORLD: spread(range(program.world_size), machine.ranks_per_node)}
 
 
-def _ranks_of(program: Program, stage: int) -> list[int]:
-    return [rank for rank in range(program.world_size) if program.stage_of(rank) == stage]
+def _ranks_beside(program: Program, rank: Rank) -> tuple[int, ...]:
+    """All ranks of its stage: they differ in every atom but the pipeline's."""
+    mesh = program.plan.mesh
+    return mesh.group(rank.rank, tuple(atom.name for atom in mesh.atoms if atom.name != program.plan.pipeline_axis))
 
 
 def _message(program: Program, rank: Rank, machine: Machine, practice: Practice) -> float:
@@ -168,7 +170,7 @@ def _message(program: Program, rank: Rank, machine: Machine, practice: Practice)
     parts = practice.scattered_messages
     gathered = collective_seconds("all_gather", rank.sent / parts, Spread(parts, 1, parts), machine)
     step, node = rank.next - rank.rank, machine.ranks_per_node
-    first = next((r for r in _ranks_of(program, rank.stage) if (r + step) // node != r // node), rank.rank)
+    first = next((r for r in _ranks_beside(program, rank) if (r + step) // node != r // node), rank.rank)
     return message_seconds(rank.sent / parts, first, first + step, machine) + gathered
 
 
