@@ -23,7 +23,7 @@ def retarget(traced: Program, plan: Plan) -> Program:
 
 
 def can_retarget(traced: Program, plan: Plan) -> bool:
-    """Whether the trace speaks for this plan: same model, same precision of its constants, nothing opaque in batch."""
+    """Whether the trace speaks for this plan: the same model, and no number in it hides that it hangs on the batch."""
     before, after = traced.plan, plan
     same_batch = _micro_batch(before) == _micro_batch(after)
     return before.model == after.model and (same_batch or not _depends_on_batch(traced))

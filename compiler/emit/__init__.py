@@ -4,10 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from moec.compiler.emit.layout import fold_all, in_docstring, listing, paragraph
 from moec.compiler.emit.plan_json import plan_json
@@ -17,7 +14,10 @@ from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.emit.stage_text import StageText, ranges_text, stage_text
 from moec.compiler.emit.types_text import place_text, same_count
 from moec.compiler.program import Program
+from moec.compiler.templates import templates
 from moec.runtime.launch import rank_name
+
+_FOLDER = Path(__file__).parent / "templates"
 
 FULL, SMALL = 0, 1
 """The sizings of a program: the plan's own, and the small one of verify."""
@@ -68,7 +68,7 @@ class _RankFiles:
 
     def __init__(self, program: Program, writers: list[RankWriter]) -> None:
         self._program, self._writers = program, writers
-        self._template = _templates().get_template("rank.py.jinja")
+        self._template = templates(_FOLDER).get_template("rank.py.jinja")
         self._shared = [self._stage(writer) for writer in writers]
 
     def file(self, rank: int) -> str:
@@ -98,7 +98,7 @@ def _stage_file(program: Program, sizes: SizeNames, text: StageText) -> str:
     words = _words(body)
     names = sorted((n for n in ("DTYPE", "FLOAT", *sizes.whole, *sizes.parts) if n in words), key=str.lower)
     return (
-        _templates()
+        templates(_FOLDER)
         .get_template("stage.py.jinja")
         .render(
             docstring=paragraph(text.docstring, 0).rstrip(),
@@ -166,15 +166,3 @@ def _sizes_file(program: Program, sizes: SizeNames, sizing: int, double: bool) -
     ]
     title = f"Sizes of {in_docstring(program.plan.name)}: of the whole, and of one rank where a dim is split."
     return "\n".join([f'"""{title}"""', "", "import torch", "", *lines, "", *sizes.header(sizing), ""])
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-        autoescape=False,
-    )

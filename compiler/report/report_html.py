@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from moec.compiler.cost.estimate import Estimate
@@ -17,7 +15,10 @@ from moec.compiler.report.kinds import step_bars
 from moec.compiler.report.memory_rows import fullest_stage, memory_rows
 from moec.compiler.report.page_data import page_data
 from moec.compiler.report.stage_rows import stage_rows
+from moec.compiler.templates import templates
 from moec.dsl.show_mesh import show_mesh
+
+_FOLDER = Path(__file__).parent / "templates"
 
 
 def report_html(found: Estimate, mends: Sequence[Mend] = ()) -> str:
@@ -25,7 +26,7 @@ def report_html(found: Estimate, mends: Sequence[Mend] = ()) -> str:
 
     Names of the plan and of its modules are escaped wherever they stand.
     """
-    template = _templates().get_template("report.html.jinja")
+    template = templates(_FOLDER, autoescape=True).get_template("report.html.jinja")
     page = template.render(
         name=found.program.plan.name,
         facts=said_facts(found),
@@ -47,15 +48,3 @@ def _in_script(data: object) -> Markup:
     """JSON that may stand in a script element: nothing in it can end the element, or begin a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-        autoescape=True,
-    )
