@@ -50,6 +50,7 @@ class Run:
         if hasattr(stage, "make_tables"):
             self.tables = {name: table.to(self.device) for name, table in stage.make_tables().items()}
         self.step = 0
+        self.cursor = 0  # the number of the next step's first sample
         self.result: StepResult | None = None  # of the last step
         self._splits: dict[str, tuple[Axes, ...]] = stage.INPUTS if hasattr(stage, "INPUTS") else {}
         self._source = source
@@ -138,11 +139,12 @@ class Run:
         self._inputs.clear()
         self._valid = self._divisor = None
         self.step += 1
+        self.cursor += self.job.batch
 
     def _read(self, i: int) -> dict[str, Tensor]:
         """Read only the samples that are this rank's, each once; the first dim is the batch."""
         size = self.job.batch // self.job.accumulate
-        first = self.step * self.job.batch + i * size
+        first = self.cursor + i * size
         samples: dict[int, Sample] = {}
         inputs = {}
         for name, (batch, *dims) in self._splits.items():
