@@ -1,10 +1,12 @@
 """`python -m moec` is the `moec` command."""
 
+import gc
 import sys
 
 
 def main() -> int:
     """The command line; an interrupt is told from the first import on."""
+    gc.disable()  # imports and traces make what stays; what compiles a plan switches it on again
     try:
         from moec.cli import main
 

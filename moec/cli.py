@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 from moec.commands.calibrate import calibrate_command
+from moec.commands.checkpoint import checkpoint_command, export_command
 from moec.commands.compile import check_command, compile_command, run_command
 from moec.commands.estimate import compare_command, estimate_command, report_command
 from moec.commands.plans import explain_command, fmt_command, new_command
+from moec.commands.plot import plot_command
 from moec.commands.show import show_command
 from moec.commands.tell import say_where_to_read_on, tell
 from moec.commands.verify import verify_command
@@ -30,6 +32,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, float], int]] = {
     "compare": compare_command,
     "report": report_command,
     "calibrate": calibrate_command,
+    "checkpoint": checkpoint_command,
+    "export": export_command,
+    "plot": plot_command,
     "new": new_command,
     "fmt": fmt_command,
     "explain": explain_command,

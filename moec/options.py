@@ -72,6 +72,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_compare(_plain_command(commands, "compare", "estimate several plans side by side"))
     _add_report(_command(commands, "report", "draw what a plan becomes and costs, as a page"))
     _add_calibrate(_plain_command(commands, "calibrate", "measure this machine, as an entry of the hardware table"))
+    _add_checkpoint(
+        _plain_command(commands, "checkpoint", "show the checkpoints of a run, or verify every byte of them")
+    )
+    _add_export(_plain_command(commands, "export", "write the weights of a checkpoint under the module's own names"))
+    _add_plot(_plain_command(commands, "plot", "draw the metrics of runs as curves on a page"))
     _add_new(_plain_command(commands, "new", "write a plan to start from"))
     _add_fmt(_plain_command(commands, "fmt", "write plans in their canonical form"))
     _add_explain(_plain_command(commands, "explain", "say what the code of a diagnostic means"))
@@ -180,6 +185,38 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, metavar="N", help="ranks that work at once (one on each core, or GPU)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="what to measure (GPUs, if there are any)")
     parser.add_argument("--quick", action="store_true", help="in a few seconds, and more roughly")
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("show", "verify"))
+    parser.add_argument("folder", metavar="DIR", help="what main.py was given as --save, or a step's folder in it")
+    _add_json(parser)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="the latest checkpoint there, or that of one step")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="such as model.safetensors")
+    parser.add_argument("--dtype", choices=("bf16", "f16", "f32", "f64"), help="of the weights (as they were trained)")
+    parser.add_argument(
+        "--most", type=_positive, default=5.0, metavar="GB", help="of one file; more goes into several (%(default)s)"
+    )
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return value
+
+
+def _add_plot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "metrics", metavar="FILE", nargs="+", help="what main.py wrote with --log; several are compared"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (beside the first, as .html)")
 
 
 def _add_new(parser: argparse.ArgumentParser) -> None:

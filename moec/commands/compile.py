@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -113,12 +112,11 @@ def run_command(options: argparse.Namespace, _: float) -> int:
     report = written(plan, target)[1]
     if report.faults:
         return tell_own_faults(report)
-    from moec.runtime.launch import environment, torchrun
+    from moec.commands.start_ranks import start_ranks
+    from moec.runtime.launch import torchrun
 
     # Without `--` torchrun takes --log for its own, under Pythons whose argparse looks for abbreviations everywhere.
-    command = torchrun(world, "--", str(target / "main.py"), *options.passed)
-    ended = subprocess.run(command, env=environment())
-    return 1 if ended.returncode else 0
+    return start_ranks(torchrun(world, "--", str(target / "main.py"), *options.passed))
 
 
 def _counts(program: "Program") -> dict[str, int]:

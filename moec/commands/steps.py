@@ -48,9 +48,11 @@ def default_folder(plan: Plan) -> Path:
 def compiled(plan: Plan) -> "Program":
     from moec.compiler.pipeline import compile_plan
 
-    gc.freeze()  # what is imported by now stays: collections need not go through it again and again
     with working("compiling"):
-        return compile_plan(plan)
+        program = compile_plan(plan)
+    gc.freeze()  # what is imported and traced by now stays: collections need not go through it again and again
+    gc.enable()
+    return program
 
 
 def emitted_and_checked(program: "Program", folder: Path | None = None) -> "tuple[dict[str, str], Report]":
