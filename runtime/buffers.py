@@ -103,21 +103,23 @@ def _family(
     order = sorted(runs, key=lambda names: (_treatment(members[names[0]]), names[0]))
     sizes = {name: _sizes(where_of(weight, place)) for name, weight in members.items()}
     starts: dict[str, int] = {}
-    ends: dict[str, int] = {}  # of the runs, by their first
+    ends: dict[str, int] = {}  # with what is added after a run
     end = 0
     for names in order:
         for name in names:
             starts[name] = end
             end += prod(sizes[name])
+            ends[name] = end
         end += -end % _ALIGNMENT
-        ends[names[0]] = end
+        ends[names[-1]] = end
     values = torch.zeros(end, dtype=dtype, device=device)
     gradients = torch.zeros(end, dtype=torch.float32 if dtype is torch.bfloat16 else dtype, device=device)
     blocks = []
-    for _, alike in groupby(order, key=lambda names: _treatment(members[names[0]])):
-        (first, *_), *others = alike
-        span = slice(starts[first], ends[others[-1][0] if others else first])
-        blocks.append(Block(values[span], gradients[span], members[first].decay, is_owner(members[first], place)))
+    for _, alike in groupby(starts, key=lambda name: _treatment(members[name])):
+        first, *others = alike
+        span = slice(starts[first], ends[others[-1] if others else first])
+        block = Block(values[span], gradients[span], bool(members[first].decay), is_owner(members[first], place))
+        blocks.append(block)
     parameters = {name: _parameter(values[start:], gradients[start:], sizes[name]) for name, start in starts.items()}
     return Family(reduce, values, gradients, tuple(blocks)), parameters
 

@@ -1,6 +1,7 @@
 """Ranks that are processes: the communicator over torch.distributed, gloo on CPUs and nccl on GPUs."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,13 +47,32 @@ class _Started:
         return self.value
 
 
-class Distributed:
-    """One process of the job.  Satisfies `Communicator`."""
+@dataclass(slots=True)
+class _Timed:
+    """What was started, and whose time it is to wait for it."""
 
-    __slots__ = ("_device", "_groups", "_sending", "rank")
+    started: Started
+    ranks: "Distributed"
+
+    def wait(self) -> Tensor:
+        start = time.perf_counter()
+        value = self.started.wait()
+        self.ranks.waited += time.perf_counter() - start
+        return value
+
+
+class Distributed:
+    """One process of the job.  Satisfies `Communicator`.
+
+    `calls` counts those that were begun, `waited` the seconds in which this process was blocked in them.
+    """
+
+    __slots__ = ("_device", "_groups", "_sending", "calls", "rank", "waited")
 
     def __init__(self, rank: int, groups: Mapping[str, Member], device: torch.device) -> None:
         self.rank = rank
+        self.calls = 0
+        self.waited = 0.0
         self._groups = groups
         self._device = device
         self._sending: deque[Work] = deque()  # each keeps its tensor
@@ -64,34 +84,44 @@ class Distributed:
         return self._groups[axes].coordinate
 
     def all_reduce(self, x: Tensor, axes: str, op: Op, name: str, later: bool) -> Started:
+        self.calls += 1
         member = self._groups[axes]
         if member.peers is not None and (member.peers.in_one_step(x) or not later):
-            return member.peers.all_reduce(x.contiguous(), op)
+            return _Timed(member.peers.all_reduce(x.contiguous(), op), self)
         total = x.clone(memory_format=torch.contiguous_format)
-        return _Started(total, dist.all_reduce(total, _OPS[op], group=member.process_group, async_op=later))
+        start = time.perf_counter()
+        work = dist.all_reduce(total, _OPS[op], group=member.process_group, async_op=later)
+        return self._started(total, work, start)
 
     def all_reduce_in_place(self, x: Tensor, axes: str, name: str) -> None:
-        member = self._groups[axes]
+        self.calls += 1
+        member, start = self._groups[axes], time.perf_counter()
         if member.peers is not None:
             member.peers.all_reduce_in_place(x)
         else:
             dist.all_reduce(x, group=member.process_group)
+        self.waited += time.perf_counter() - start
 
     def all_gather(self, x: Tensor, axes: str, name: str, later: bool) -> Started:
+        self.calls += 1
         member, x = self._groups[axes], x.contiguous()
         if member.peers is not None:
-            return member.peers.all_gather(x)
+            return _Timed(member.peers.all_gather(x), self)
         whole = x.new_empty((member.size * x.shape[0], *x.shape[1:]))
-        return _Started(whole, _all_gather(whole, x, group=member.process_group, async_op=later))
+        start = time.perf_counter()
+        return self._started(whole, _all_gather(whole, x, group=member.process_group, async_op=later), start)
 
     def reduce_scatter(self, x: Tensor, axes: str, name: str, later: bool) -> Started:
+        self.calls += 1
         member, x = self._groups[axes], x.contiguous()
         if member.peers is not None:
-            return member.peers.reduce_scatter(x)
+            return _Timed(member.peers.reduce_scatter(x), self)
         part = x.new_empty((x.shape[0] // member.size, *x.shape[1:]))
-        return _Started(part, _reduce_scatter(part, x, group=member.process_group, async_op=later))
+        start = time.perf_counter()
+        return self._started(part, _reduce_scatter(part, x, group=member.process_group, async_op=later), start)
 
     def all_to_all(self, x: Tensor, axes: str, splits: Splits | None, name: str, later: bool) -> Started:
+        self.calls += 1
         member, x = self._groups[axes], x.contiguous()
         if splits is None:
             there, here, rows = [], [], x.shape[0]
@@ -99,9 +129,10 @@ class Distributed:
             there, here, rows = list(splits.send), list(splits.receive), sum(splits.receive)
         arrived = x.new_empty((rows, *x.shape[1:]))
         if self._device.type == "cpu":  # what the function below calls, without what it does around it
-            return _Started(arrived, member.process_group.alltoall_base(arrived, x, here, there))
+            return _Timed(_Started(arrived, member.process_group.alltoall_base(arrived, x, here, there)), self)
+        start = time.perf_counter()
         work = dist.all_to_all_single(arrived, x, here, there, group=member.process_group, async_op=later)
-        return _Started(arrived, work)
+        return self._started(arrived, work, start)
 
     def send(self, tensors: Sequence[Tensor], rank: int) -> None:
         self._transfer(rank, tensors, ())
@@ -122,12 +153,23 @@ class Distributed:
         self._groups = {}
         dist.destroy_process_group()
 
+    def _started(self, value: Tensor, work: Work | None, start: float) -> _Timed:
+        """A call that blocks is done when it returns, and has waited since its start."""
+        self.waited += time.perf_counter() - start
+        return _Timed(_Started(value, work), self)
+
     def _transfer(self, peer: int, outgoing: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
         """The last few sends of a CPU may still be on their way when this returns."""
+        self.calls += 1
+        start = time.perf_counter()
         leaving = [x.contiguous() for x in outgoing]
         if self._device.type == "cuda":
             _transfer_batch(peer, leaving, incoming)
-            return
+        else:
+            self._transfer_singly(peer, leaving, incoming)
+        self.waited += time.perf_counter() - start
+
+    def _transfer_singly(self, peer: int, leaving: Sequence[Tensor], incoming: Sequence[Tensor]) -> None:
         world = self._groups[WORLD].process_group
         arriving = [world.recv([x], peer, 0) for x in incoming]
         self._sending.extend([world.send([x], peer, 0) for x in leaving])
@@ -143,6 +185,11 @@ def find_store(rank: int, world: int, timeout: timedelta) -> Store:
         return HashStore()
     store, _, _ = next(rendezvous("env://", rank, world, timeout=timeout))
     return store
+
+
+def another_connection(store: Store) -> Store:
+    """To the same store: calls of one connection wait for each other, also where one of them waits for long."""
+    return store.clone()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def connect(

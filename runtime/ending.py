@@ -4,42 +4,68 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+from moec.checkpoint.folders import latest
+from moec.runtime.watch import Watch
+from moec.runtime.watch.sight import instruction
 
-_TALKING = ("distributed.py", "exchange.py", "links.py")  # where an error is that another rank's end makes
+_TALKING = ("distributed.py", "exchange.py")  # where an error is that another rank's end makes
+_LONG = 160  # characters of an error that a line has room for
+_OWN = ("allocate", "out of memory")  # words of one that is the rank's own, wherever it is
 
 
-def report(error: Exception, rank: int, folder: Path, store: Store) -> str:
-    """The first error of all ranks in full, later ones in a line.
+def remedy(save: str | None) -> str:
+    """What a user does about a job that has ended."""
+    last = latest(Path(save)) if save else None
+    if last is not None:
+        return f"{last} is the last checkpoint, --resume {save} goes on from it"
+    return "no step was saved yet" if save else "with --save DIR --every N there are checkpoints to go on from"
 
-    What is only the echo of another rank's end is a line too, and nothing where a rank has said why.
-    """
+
+def refuse(fault: Exception, watch: Watch) -> NoReturn:
+    """End because of a fault of the user's: before the first step all ranks know it, later one may be the first."""
+    if watch.in_a_step:
+        stop("", watch.fail(f"cannot go on: {fault}", "", ""))
+    watch.refuse(str(fault))
+    stop_together(str(fault))
+
+
+def conclude(error: BaseException, rank: int, folder: Path, watch: Watch) -> NoReturn:
+    """End because of an error, and all ranks with it: the first error of all is shown in full, and its echoes not."""
     frames = traceback.extract_tb(error.__traceback__)
-    first = _is_first_to_tell(store)
-    if not isinstance(error, RuntimeError) or not any(Path(frame.filename).name in _TALKING for frame in frames):
-        whole = f"rank {rank}:\n{''.join(traceback.format_exception(error))}".rstrip()
-        return whole if first else f"rank {rank}: {type(error).__name__}: {error}"
-    if not first:
-        return ""
-    calls = [frame for frame in frames if Path(frame.filename).parent == folder]
-    place = f"{Path(calls[-1].filename).name}:{calls[-1].lineno}, {calls[-1].line}" if calls else "the start"
-    when = "".join(f"{note}, " for note in (error.__notes__ if hasattr(error, "__notes__") else ()))
-    said = str(error).splitlines()[0]
-    said = said.partition("] ")[2] if said.startswith("[") else said  # gloo begins with its own source line
-    return f"rank {rank}: another rank is gone or late, {when}at {place}: {said.partition('. ')[0]}"
+    mine = [frame for frame in frames if Path(frame.filename).parent == folder]
+    at = instruction(mine[-1].filename, mine[-1].lineno or 0) if mine else ""
+    if _is_echo(error, frames):
+        watch.missed_others(f"misses another rank, which is gone or late ({_gist(error)})")
+    whole = f"rank {rank}:\n{''.join(traceback.format_exception(error))}".rstrip()
+    stop("", watch.fail(_what(error), at, whole))
 
 
-def _is_first_to_tell(store: Store) -> bool:
-    """Of all ranks; where they can no longer be asked, yes."""
-    try:
-        return store.add("moec/told", 1) == 1
-    except RuntimeError:
-        return True
+def _is_echo(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> bool:
+    """Is it no more than that another rank does not answer?"""
+    talking = isinstance(error, RuntimeError) and any(Path(frame.filename).name in _TALKING for frame in frames)
+    return talking and not any(word in str(error) for word in _OWN)
 
 
-def stop_together(message: str) -> None:
+def _what(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"ended early, by sys.exit({error.code!r})"
+    if isinstance(error, MemoryError) or any(word in str(error) for word in _OWN):
+        return f"ran out of memory ({_gist(error)})"
+    return f"raised {_gist(error)}"
+
+
+def _gist(error: BaseException) -> str:
+    """Kind and first line; gloo begins with its own source line."""
+    said = next(iter(str(error).splitlines()), "")
+    said = said.partition("] ")[2] if said.startswith("[") else said
+    return f"{type(error).__name__}: {said[:_LONG]}" if said else type(error).__name__
+
+
+def stop_together(message: str) -> NoReturn:
     """For what all ranks know at once: the first of each machine says it, before torchrun ends it because of others."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if not first:
@@ -47,7 +73,7 @@ def stop_together(message: str) -> None:
     stop(message if first else "", 2)
 
 
-def stop(message: str, status: int) -> None:
+def stop(message: str, status: int) -> NoReturn:
     """End at once: other threads of the process may hang in a collective that no one will join."""
     if message:
         print(message, file=sys.stderr)

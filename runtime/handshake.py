@@ -34,27 +34,29 @@ def shake_hands(
     own: str,
     fault: str,
     timeout: timedelta,
+    name: str = "moec",
 ) -> list[str]:
     """Raise Refusal on all ranks unless all come in time, with the same facts and without a fault of their own.
 
     Whoever comes last looks at what all have said. What each says of its `own`, a word, may differ, and comes back.
+    A job may do it several times, each under a name of its own.
     """
     card = _Card(host, fault, own, dict(facts))
-    board.set(f"moec/{rank}", json.dumps(asdict(card)))
-    if board.add("moec/arrived", 1) == world:
-        cards = [_Card(**json.loads(board.get(f"moec/{other}"))) for other in range(world)]
-        board.set("moec/own", " ".join([card.own for card in cards]))
-        board.set("moec/verdict", _faults(cards) or _difference(cards))
+    board.set(f"{name}/{rank}", json.dumps(asdict(card)))
+    if board.add(f"{name}/arrived", 1) == world:
+        cards = [_Card(**json.loads(board.get(f"{name}/{other}"))) for other in range(world)]
+        board.set(f"{name}/own", " ".join([card.own for card in cards]))
+        board.set(f"{name}/verdict", _faults(cards) or _difference(cards))
     try:
-        board.wait(["moec/verdict"], timeout)
+        board.wait([f"{name}/verdict"], timeout)
     except RuntimeError:
-        missing = [other for other in range(world) if not board.check([f"moec/{other}"])]
+        missing = [other for other in range(world) if not board.check([f"{name}/{other}"])]
         seconds = timeout.total_seconds()
         raise Refusal(f"after {seconds:.0f} s, {len(missing)} of {world} have not come: {_ranks(missing)}") from None
-    verdict = board.get("moec/verdict").decode()
+    verdict = board.get(f"{name}/verdict").decode()
     if verdict:
         raise Refusal(verdict)
-    return board.get("moec/own").decode().split()
+    return board.get(f"{name}/own").decode().split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """plan.json as the runtime reads it: the job that a folder of rank programs is."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from moec.runtime.expert_load import Router
+from moec.runtime.learning_rate import LearningRate
 from moec.runtime.module_values import Model
 from moec.runtime.optimizer import Training
 
@@ -20,6 +23,17 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """A weight or buffer of the model, as all ranks know it."""
+
+    shape: tuple[int, ...]
+    stages: tuple[int, ...]  # that have it
+    trainable: bool
+    saved: bool = True  # is it in the state_dict of the model?
+    also: tuple[str, ...] = ()  # other names that the model has for it
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What all ranks of a plan have in common."""
 
@@ -32,6 +46,9 @@ class Job:
     loss: Literal["sum", "mean"]  # of a micro-batch: over its valid targets, or already divided by their number
     data: str | None  # "package.module:name" of an indexable dataset
     model: Model | None = None  # where the plan imports one; its folders are for the data too
+    weights: Mapping[str, Stated] = field(default_factory=dict)  # by full name
+    initial: str | None = None  # a file of weights to start from, or a folder of them
+    routers: tuple[Router, ...] = ()  # in the order of the model
 
     @property
     def tokens(self) -> int:
@@ -52,15 +69,20 @@ def job_of(text: str, folder: Path) -> Job:
     ]
     train = plan["train"]
     training = Training(
-        lr=train["lr"],
+        rate=LearningRate(train["lr"], train["warmup"], train["decay"], train["steps"], train["final_lr"]),
         beta1=train["beta1"],
         beta2=train["beta2"],
         eps=train["eps"],
         weight_decay=train["weight_decay"],
         clip=train["clip"],
+        not_finite=train["not_finite"],
         precision=train["precision"],
         seed=train["seed"],
     )
+    weights = {
+        name: Stated(tuple(w["shape"]), tuple(w["stages"]), w["trainable"], w["saved"], tuple(w["also"]))
+        for name, w in plan["weights"].items()
+    }
     schedule, model = plan["schedule"], plan["model"]
     if model is not None:
         places = tuple([str(folder / place) for place in model["path"]])
@@ -75,4 +97,7 @@ def job_of(text: str, folder: Path) -> Job:
         plan["loss"],
         plan["data"],
         model,
+        weights,
+        str(folder / plan["initial"]) if plan["initial"] is not None else None,
+        tuple([Router(**router) for router in plan["routers"]]),
     )

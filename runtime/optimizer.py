@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from moec.runtime.buffers import Block
+from moec.runtime.learning_rate import LearningRate
+from moec.runtime.shard import Shard
 from moec.runtime.weights import Weights
 
 _PIECE = 1 << 14  # elements whose squares are summed in their own precision
@@ -17,12 +20,13 @@ _PIECE = 1 << 14  # elements whose squares are summed in their own precision
 class Training:
     """What the plan's `train` block says."""
 
-    lr: float
+    rate: LearningRate
     beta1: float
     beta2: float
     eps: float
     weight_decay: float
     clip: float | None  # the largest norm of all gradients together
+    not_finite: Literal["stop", "skip"]  # what a step does whose loss or gradient is not finite
     precision: str  # bf16, fp32 or fp64
     seed: int
 
@@ -64,6 +68,26 @@ class AdamW:
         own = [state.master.nbytes for state in self._states if state.master is not state.block.values]
         return sum(own) + sum(state.mean.nbytes + state.square.nbytes for state in self._states)
 
+    def parts(self, shard: Shard) -> dict[str, Tensor]:
+        """What it keeps of a shard, as views: its weight as it is updated, and both moments if it is trained."""
+        if not shard.weight.trainable:
+            return {"weight": shard.value}
+        state, start = self._place(shard)
+        kept = {"weight": state.master, "mean": state.mean, "square": state.square}
+        return {part: x[start : start + shard.value.numel()].view(shard.value.shape) for part, x in kept.items()}
+
+    @property
+    def updates(self) -> int:
+        """How many there were."""
+        return int(self._states[0].steps) if self._states else 0
+
+    def restored(self, updates: int) -> None:
+        """All parts have been written from outside, and there were so many updates."""
+        for state in self._states:
+            state.steps.fill_(updates)
+            if state.master is not state.block.values:
+                state.block.values.copy_(state.master)
+
     def squared_norm(self) -> Tensor:
         """Of the gradients that this rank owns, float64. Summed over the ranks, every logical element counts once.
 
@@ -74,16 +98,26 @@ class AdamW:
         square = _sum_of_squares(mine)
         return square + 0 * _sum_of_squares(copies) if copies else square
 
-    def step(self, norm: float) -> None:
-        """One update; `norm` is that of the gradients of all ranks, by which they are clipped."""
+    def step(self, norm: float, rate: float) -> None:
+        """One update at a learning rate; `norm` is that of the gradients of all ranks, by which they are clipped."""
         factor = clip_factor(norm, self._training.clip)
         if factor < 1.0:
             for state in self._states:
                 state.block.gradients.mul_(factor)
         for decay, states in self._by_decay:
-            self._update(states, decay)
+            self._update(states, decay, rate)
 
-    def _update(self, states: Sequence[_State], decay: float) -> None:
+    def _place(self, shard: Shard) -> tuple[_State, int]:
+        """The state that has a shard, and the element of it at which the shard begins."""
+        storage = shard.value.untyped_storage()._cdata
+        for state in self._states:
+            values = state.block.values
+            start = int(shard.value.storage_offset() - values.storage_offset())
+            if values.untyped_storage()._cdata == storage and 0 <= start < len(values):
+                return state, start
+        raise KeyError(shard.name)
+
+    def _update(self, states: Sequence[_State], decay: float, rate: float) -> None:
         training = self._training
         adamw(
             [state.master for state in states],
@@ -93,7 +127,7 @@ class AdamW:
             [],
             [state.steps for state in states],
             fused=True,
-            lr=training.lr,
+            lr=rate,
             beta1=training.beta1,
             beta2=training.beta2,
             weight_decay=decay,

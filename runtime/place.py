@@ -49,6 +49,20 @@ class Place:
             stride *= self.axes[axis]
         return None
 
+    @property
+    def stage(self) -> int:
+        return self.coordinates[self.pipeline] if self.pipeline else 0
+
+    @property
+    def alike(self) -> tuple[int, ...]:
+        """The ranks that run the same stage, this one among them."""
+        world, stride = 1, 1
+        for axis in reversed(tuple(self.axes)):
+            stride = world if axis == self.pipeline else stride
+            world *= self.axes[axis]
+        count = self.axes[self.pipeline] if self.pipeline else 1
+        return tuple([rank for rank in range(world) if rank // stride % count == self.stage])
+
 
 def place_of(rank_module: ModuleType) -> Place:
     """The place that a rank's file states."""

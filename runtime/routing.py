@@ -45,6 +45,11 @@ def watch(watcher: Watcher | None) -> None:
     _watcher.set(watcher)
 
 
+def watching() -> Watcher | None:
+    """Who is told at present."""
+    return _watcher.get()
+
+
 def capacity_of(tokens: int, top_k: int, experts: int, factor: Fraction, minimum: int = 0) -> int:
     """Rows an expert takes of a routing group of `tokens` positions: ceil(K·T·factor / E), in exact arithmetic."""
     return max(minimum, -(-(top_k * tokens * factor.numerator) // (experts * factor.denominator)))

@@ -1,6 +1,7 @@
 """What a rank program works with: `step(run)` and the stage's functions take all they need from one `Run`."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from types import ModuleType
@@ -10,12 +11,16 @@ from torch import Tensor
 
 from moec.runtime.collectives import Pending, all_reduce_start, wait
 from moec.runtime.communicator import WORLD, Slot, current
-from moec.runtime.data import Sample, Source
+from moec.runtime.data import Ahead, MicroBatches, Source
+from moec.runtime.expert_load import ExpertLoad
 from moec.runtime.job import Job
 from moec.runtime.optimizer import AdamW
 from moec.runtime.place import Axes, place_of
+from moec.runtime.step_sum import Summand
 from moec.runtime.tape import Tape
 from moec.runtime.weights import Values, Weights
+
+_MOST_SKIPPED = 10  # steps in a row
 
 
 class NotFinite(RuntimeError):
@@ -31,7 +36,9 @@ class StepResult:
     """What a step came to, the same on all ranks."""
 
     loss: float
-    gradient_norm: float
+    gradient_norm: float  # before they are clipped
+    rate: float  # of learning
+    skipped: str = ""  # why the weights stay as they are, as far as this rank knows
 
 
 class Run:
@@ -52,9 +59,19 @@ class Run:
         self.step = 0
         self.cursor = 0  # the number of the next step's first sample
         self.result: StepResult | None = None  # of the last step
-        self._splits: dict[str, tuple[Axes, ...]] = stage.INPUTS if hasattr(stage, "INPUTS") else {}
-        self._source = source
+        self.expert_load = ExpertLoad(job.routers, self.place.stage, self.device)
+        self.summands: list[Summand] = [self.expert_load]  # the same on all ranks
+        self._skipped = 0  # steps in a row
+        self.counted_once_in: str | None = None  # the group whose ranks count the same valid targets, once a step has
+        self.waited_for_data = 0.0  # seconds of the last step
+        self.asked_to_stop = False  # this rank, from outside
+        self.stopping = False  # any rank was, before the last step ended: all know it in the same step
+        splits: dict[str, tuple[Axes, ...]] = stage.INPUTS if hasattr(stage, "INPUTS") else {}
+        self.micro_batches = MicroBatches.of(source, job, self.place, splits)
+        self._ahead: Ahead | None = None
+        self._waiting = 0.0
         self._tapes: dict[int, Tape] = {}
+        self._new_tape: Callable[[int], Tape] | None = None  # while a step is replayed
         self._inputs: dict[int, dict[str, Tensor]] = {}
         self._losses: list[Tensor] = []
         self._valid: Pending | None = None
@@ -64,8 +81,13 @@ class Run:
     def tape(self, i: int) -> Tape:
         """The tape of micro-batch i of this step."""
         if i not in self._tapes:
-            self._tapes[i] = Tape()
+            self._tapes[i] = self._new_tape(i) if self._new_tape else Tape()
         return self._tapes[i]
+
+    def read_ahead(self) -> Ahead:
+        """From here on a thread reads the micro-batches of a step while the one before it runs."""
+        self._ahead = Ahead(self.micro_batches, self.job.accumulate, pin=self.device.type == "cuda")
+        return self._ahead
 
     def inputs(self, i: int) -> dict[str, Tensor]:
         """This rank's slices of the inputs of micro-batch i, those that the stage reads."""
@@ -82,6 +104,7 @@ class Run:
         has the same ones, they count once. The sum arrives while the first micro-batches are under way.
         """
         assert self.job.loss == "sum", f"the loss of {self.job.name} is a mean, which is divided already"
+        self.counted_once_in = same
         mine = counts if not same or current().coordinate(same) == 0 else ()
         total = torch.zeros((), dtype=torch.int64, device=self.device)
         for count in mine:
@@ -131,51 +154,81 @@ class Run:
         for tape in self._tapes.values():
             tape.done()
         self.weights.clear_padding()
+        if self._new_tape:
+            return
+        self.waited_for_data, self._waiting = self._waiting, 0.0
         self.result = self._total()
-        self.optimizer.step(self.result.gradient_norm)
+        if not self.result.skipped:
+            self.optimizer.step(self.result.gradient_norm, self.result.rate)
+        self._clear()
+        self.step += 1
+        self.cursor += self.job.batch
+
+    def replay(self, program: Callable[["Run"], None], tape: Callable[[int], Tape]) -> None:
+        """Run the step that was not updated once more, up to its update, with other tapes. Leaves its gradients."""
+        done = self.result is not None and bool(self.result.skipped)
+        self.step, self.cursor = self.step - done, self.cursor - done * self.job.batch
+        self._clear()
+        ahead, self._ahead, self._new_tape = self._ahead, None, tape
+        try:
+            program(self)
+        finally:
+            self._ahead, self._new_tape = ahead, None
+            self.step, self.cursor = self.step + done, self.cursor + done * self.job.batch
+
+    @property
+    def loss_is_spoilt(self) -> bool:
+        """Of a micro-batch that this rank counts, since the step began."""
+        return not all(bool(x.isfinite()) for x in self._losses)
+
+    def _clear(self) -> None:
+        """As a step begins."""
         self.weights.zero_gradients()
         self._tapes.clear()
         self._losses.clear()
         self._inputs.clear()
         self._valid = self._divisor = None
-        self.step += 1
-        self.cursor += self.job.batch
 
     def _read(self, i: int) -> dict[str, Tensor]:
-        """Read only the samples that are this rank's, each once; the first dim is the batch."""
-        size = self.job.batch // self.job.accumulate
-        first = self.cursor + i * size
-        samples: dict[int, Sample] = {}
-        inputs = {}
-        for name, (batch, *dims) in self._splits.items():
-            part = self.place.part(size, batch)
-            key = name.partition("@")[0]  # what comes after it tells apart two ways to split one input
-            for n in range(part.start, part.stop):
-                if n not in samples:
-                    samples[n] = self._source.sample(first + n)
-            whole = torch.stack([samples[n][key] for n in range(part.start, part.stop)])
-            where = [self.place.part(n, axes) for n, axes in zip(whole.shape[1:], dims, strict=True)]
-            x = whole[(slice(None), *where)].contiguous()
-            inputs[name] = x.to(self.device, self.job.training.dtype if x.is_floating_point() else None)
-        return inputs
+        start = time.perf_counter()
+        inputs = (self._ahead or self.micro_batches).read(self.cursor + i * self.micro_batches.size)
+        self._waiting += time.perf_counter() - start
+        return {name: x.to(self.device, non_blocking=True) for name, x in inputs.items()}
 
     def _total(self) -> StepResult:
-        """Loss and norm of all ranks together; all of it is finite on every rank."""
+        """Loss and norm of all ranks together; all of it is finite on every rank, unless the step is skipped."""
         square = self.optimizer.squared_norm().to(self.device)
         loss = torch.stack(self._losses).double().sum() if self._losses else torch.zeros_like(square)
-        total = torch.stack((loss, square))
+        asked = torch.full_like(square, self.asked_to_stop)
+        spoilt = torch.stack((loss, square)).isfinite().logical_not().sum().to(square)
+        more = [summand.mine() for summand in self.summands]
+        total = torch.cat((torch.stack((loss, square, spoilt, asked)), *more))
         if current().size(WORLD) > 1:
             current().all_reduce_in_place(total, WORLD, "loss and norm")
-        loss, square, divisor = torch.stack((*total.unbind(), self.divisor)).tolist()
+        first, *told = total.split([4, *(len(x) for x in more)])
+        loss, square, spoilt, asked, divisor = torch.stack((*first.unbind(), self.divisor)).tolist()
+        self.stopping = asked > 0
         if divisor == 0:
             raise NothingValid(f"step {self.step + 1}: no target of any micro-batch is valid")
-        if not isfinite(loss) or not isfinite(square):
-            raise NotFinite(self._first_not_finite())
-        return StepResult(loss / divisor, sqrt(square))
+        for summand, x in zip(self.summands, told, strict=True):
+            summand.told(x)
+        spoilt = bool(spoilt) or not isfinite(loss) or not isfinite(square)
+        self._skipped = self._skipped + 1 if spoilt else 0
+        rate = self.job.training.rate.of(self.step + 1)
+        return StepResult(loss / divisor, sqrt(square), rate, self._why_skipped() if spoilt else "")
+
+    def _why_skipped(self) -> str:
+        """Raises NotFinite where the plan has the run stop, or where it makes no headway."""
+        why = self._first_not_finite()
+        if self.job.training.not_finite == "stop":
+            raise NotFinite(why)
+        if self._skipped > _MOST_SKIPPED:
+            raise NotFinite(f"{why}; the {_MOST_SKIPPED} steps before it were skipped, too")
+        return why
 
     def _first_not_finite(self) -> str:
         """What this rank holds of it; a rank that holds nothing of it says so."""
-        if not all(bool(x.isfinite()) for x in self._losses):
+        if self.loss_is_spoilt:
             return f"step {self.step + 1}: the loss is not finite"
         for name, shard in self.weights.shards.items():
             if shard.value.grad is not None and not bool(shard.value.grad.isfinite().all()):

@@ -21,7 +21,7 @@ class Weight:
     reduce: str  # the group over which its gradient is summed, or ""
     init: str
     pad: tuple[int, ...] | None = None  # what is added to each dim so that it splits; by default as little as does
-    decay: bool = True
+    decay: bool | tuple[str, ...] = True  # or the paths of the instances in which it decays
     trainable: bool = True
     dtype: torch.dtype | None = None  # of a buffer; by default that of the weights
 

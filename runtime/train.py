@@ -2,9 +2,9 @@
 
 import argparse
 import importlib
+import json
 import os
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from socket import gethostname
@@ -13,21 +13,31 @@ import torch
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 import moec
+from moec.checkpoint.damage import Damage
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
 from moec.runtime.certificate import Local, mixed, warning
-from moec.runtime.data import DataFault, open_source
-from moec.runtime.distributed import connect, find_store
-from moec.runtime.ending import report, stop, stop_together
+from moec.runtime.checkpoint.restore import restore_together, unset
+from moec.runtime.checkpoint.resume import resumed, said, seed_of
+from moec.runtime.checkpoint.saver import NotSaved, Saver, Saving
+from moec.runtime.data import DataFault, Wanted, open_data
+from moec.runtime.deterministic import make_deterministic
+from moec.runtime.distributed import another_connection, connect, find_store
+from moec.runtime.ending import conclude, refuse, remedy, stop
+from moec.runtime.evaluate import Evaluation, held_out_loss
+from moec.runtime.given_weights import fingerprint, initial_values
+from moec.runtime.guard import Guard
 from moec.runtime.handshake import Refusal, shake_hands
-from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
 from moec.runtime.launch import rank_name
-from moec.runtime.module_values import ModelFault, ModuleValues
+from moec.runtime.module_values import ModelFault
 from moec.runtime.options import parse_options
 from moec.runtime.place import place_of
-from moec.runtime.progress import open_log, show
-from moec.runtime.run import NotFinite, NothingValid, Run
+from moec.runtime.recorder import Recorder, Recording
+from moec.runtime.run import NothingValid, Run
+from moec.runtime.watch import Watch
+
+_AFTER_THE_WATCH = timedelta(seconds=30)  # a call gives up, if the watch has found nothing
 
 
 def main(folder: str | Path, arguments: list[str] | None = None) -> None:
@@ -46,60 +56,90 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
     except RuntimeError as fault:
         stop(f"rank {rank}: {fault}", 1)
         return
+    watch = Watch(another_connection(store), rank, world, folder, options.timeout)
+    watch.start(lambda: remedy(options.save))
     try:
-        _train(folder, job, options, rank, store)
-    except (DataFault, ModelFault, Refusal) as fault:
-        stop_together(str(fault))
-    except NotFinite as fault:
-        stop("" if "another rank" in str(fault) else f"rank {rank}: {fault}", 1)
-    except NothingValid as fault:
+        _train(folder, job, options, rank, store, watch)
+    except (Damage, DataFault, ModelFault, Refusal) as fault:
+        refuse(fault, watch)
+    except (NothingValid, NotSaved) as fault:
+        watch.leave()
         stop(str(fault) if rank == 0 else "", 1)
-    except Exception as error:
-        stop(report(error, rank, folder, store), 1)
+    except (Exception, SystemExit) as error:
+        conclude(error, rank, folder, watch)
 
 
-def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store) -> None:
+def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store, watch: Watch) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
     name = rank_name(rank, job.world_size)
     rank_module = importlib.import_module(name)
     place = place_of(rank_module)
+    watch.knows(rank_module, place.alike)
+    if options.deterministic:
+        make_deterministic()
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
     local = Local.read(folder, f"{name}.py")
-    facts = {
-        "the program": local.digest,
-        "moec": moec.__version__,
-        "torch": torch.__version__,
-        "the seed": str(options.seed),
-    }
+    facts = {"the program": local.digest, "moec": moec.__version__, "torch": torch.__version__}
     try:
-        source = open_source(job, options.data, options.seed)
-        values = ModuleValues(job.model, options.seed) if job.model else None
-        log = open_log(options.log if rank == 0 else None)
-    except (DataFault, ModelFault) as fault:
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        checkpoint = resumed(job, options.resume, options.save, restarted)
+        seed = seed_of(options.seed, job.training.seed, checkpoint)
+        data = open_data(job, Wanted.of(options), seed)
+        evaluation = Evaluation.of(options, data.held_out, job.batch) if data.held_out else None
+        values = unset if checkpoint else initial_values(job, seed)
+        recording = Recording.of(options, rank)
+        recording.check()
+    except (Damage, DataFault, ModelFault) as fault:
         shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, str(fault), timeout)
         raise
-    facts["the data"] = source.fingerprint
+    facts["the seed"] = str(seed)
+    facts["--deterministic"] = str(options.deterministic)
+    facts["the data"] = data.training.fingerprint
+    facts["the evaluation"] = str(evaluation)
+    facts["the initial weights"] = fingerprint(Path(job.initial)) if job.initial and not checkpoint else "drawn"
+    facts["the checkpoint"] = f"{checkpoint.folder.name} {checkpoint.manifest.digest}" if checkpoint else "none"
     cards = shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, "", timeout)
     refused = mixed(cards)
     doubt = warning(folder, local, cards) if refused or rank == 0 else ""
     if doubt and refused:
         raise Refusal(refused)
     _warn(doubt, folder)
-    ranks = connect(store, rank, job.world_size, place.groups, device, timeout)
+    ranks = connect(store, rank, job.world_size, place.groups, device, timeout + _AFTER_THE_WATCH)
     communicator.use(ranks)
-    run = Run(rank_module, job, Initial(options.seed, values), source, device)
-    with log:
-        for _ in range(options.steps):
-            start = time.perf_counter()
-            try:
-                rank_module.step(run)
-            except Exception as error:
-                error.add_note(f"in step {run.step + 1}")
-                raise
-            if rank == 0:
-                show(run, options.steps, time.perf_counter() - start, log)
+    run = Run(rank_module, job, values, data.training, device)
+    if checkpoint:
+        restore_together(run, checkpoint, store, timeout)
+        if rank == 0:
+            print(said(checkpoint, data.training.fingerprint, options.steps), flush=True)
+    saver = _saver(folder, options, run, store, seed, data.training.fingerprint) if options.save else None
+    recorder = Recorder(recording, run, ranks)
+    guard = Guard(run, rank_module, store, watch, options.check_copies)
+    watch.follow(run, ranks)
+    ahead = run.read_ahead()
+    while run.step < options.steps and not run.stopping:
+        recorder.begin()
+        guard.step()
+        recorder.end()
+        if evaluation and evaluation.due(run.step) and not run.stopping:
+            recorder.held_out(held_out_loss(rank_module, run, evaluation))
+        if saver:
+            saver.after_step()
+    ahead.close()
+    if saver:
+        saver.finish()
+    recorder.finish([f"checkpoints: {saver.folder}"] if saver else [])
+    if run.stopping:
+        stop("", watch.end(watch.terminated(f"ended by SIGTERM after step {run.step}")))
+    watch.close()
     ranks.close()
+
+
+def _saver(folder: Path, options: argparse.Namespace, run: Run, store: Store, seed: int, data: str) -> Saver:
+    versions = {"moec": moec.__version__, "torch": torch.__version__}
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    saving = Saving(Path(options.save), options.every, options.keep, seed, data, versions, plan)
+    return Saver(saving, run, another_connection(store), gethostname())
 
 
 def _warn(why: str, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The weights of a stage on one rank, as its functions read them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 
 import torch
@@ -108,6 +108,8 @@ def _by_name(
         for prefix in prefixes:
             for weight in tables[kind].values():
                 name = _full_name(prefix, weight)
+                if isinstance(weight.decay, tuple):
+                    weight = replace(weight, decay=prefix in weight.decay)
                 first = named.setdefault(name, weight)
                 same = (first.shape, first.split, first.reduce) == (weight.shape, weight.split, weight.reduce)
                 assert same, f"units that share {name} state it differently: {first} and {weight}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from moec.runtime.data import Source, Text
+from moec.runtime.data import Shuffled, Source, read_text
 from moec.runtime.initial import Initial
 from moec.runtime.job import Job, read_job
 from moec.runtime.run import Run
@@ -35,9 +35,9 @@ class Tiny:
         return read_job(self.folder / "plan.json")
 
     @property
-    def source(self) -> Text:
+    def source(self) -> Shuffled:
         """This file, as a text."""
-        return Text.read([Path(__file__)], self.job.inputs, seed=7)
+        return read_text([Path(__file__)], self.job.inputs, seed=7)
 
     def simulate(self, program: Callable[[ModuleType, Run], Result], source: Source | None = None) -> list[Result]:
         """What program(rank file, run) gives on all ranks in one process."""
@@ -52,18 +52,30 @@ class Tiny:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Callable[..., Tiny]]:
-    """Makes the job; one a test, for its modules have the names that every emitted folder has."""
+    """Makes the job. Its modules have the names that every emitted folder has: the last one made is the one that runs.
+
+    The first lies in the folder of the test, later ones below it.
+    """
+    folders: list[Path] = []
 
     def make(dp: int, tp: int, precision: str = "fp64", clip: float | None = 1.0) -> Tiny:
-        job = Tiny(tmp_path, dp, tp)
+        _forget(folders)
+        folders.append(tmp_path / f"job_{len(folders)}" if folders else tmp_path)
+        folders[-1].mkdir(exist_ok=True)
+        job = Tiny(folders[-1], dp, tp)
         _write(job, precision, clip)
-        sys.path.insert(0, str(tmp_path))
+        sys.path.insert(0, str(job.folder))
         return job
 
     yield make
-    sys.path.remove(str(tmp_path))
+    _forget(folders)
+
+
+def _forget(folders: list[Path]) -> None:
+    sys.path[:] = [path for path in sys.path if Path(path) not in folders]
     for name in [name for name in sys.modules if name in ("sizes", "layer") or name.startswith(("stage_", "rank_"))]:
         del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def _write(tiny: Tiny, precision: str, clip: float | None) -> None:
@@ -75,7 +87,8 @@ def _write(tiny: Tiny, precision: str, clip: float | None) -> None:
     (tiny.folder / "sizes.py").write_text(f"import torch\n\n{sizes}\nDTYPE = torch.{dtype}\n")
     for rank in range(2 * tiny.dp * tiny.tp):
         (tiny.folder / f"rank_{rank:03d}.py").write_text(_rank_file(tiny, rank))
-    train = {"lr": 0.01, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1}
+    rate = {"lr": 0.01, "warmup": 0, "decay": "constant", "steps": None, "final_lr": 0.0}
+    train = {**rate, "not_finite": "stop", "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1}
     plan = {
         "name": "tiny",
         "world_size": 2 * tiny.dp * tiny.tp,
@@ -88,8 +101,26 @@ def _write(tiny: Tiny, precision: str, clip: float | None) -> None:
         "loss": "sum",
         "data": None,
         "model": None,
+        "initial": None,
+        "routers": [],
+        "weights": {
+            name: {"shape": list(shape), "stages": list(stages), "trainable": True, "saved": True, "also": []}
+            for name, (shape, stages) in _weights().items()
+        },
     }
     (tiny.folder / "plan.json").write_text(json.dumps(plan))
+
+
+def _weights() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shapes and stages."""
+    of_layer = {
+        "norm.weight": (HIDDEN,),
+        "up.weight": (FFN, HIDDEN),
+        "down.weight": (HIDDEN, FFN),
+        "down.bias": (HIDDEN,),
+    }
+    layers = {f"layers.{i}.{name}": (shape, (i,)) for i in range(2) for name, shape in of_layer.items()}
+    return {"embed.weight": ((VOCAB, HIDDEN), (0, 1)), **layers}
 
 
 def _rank_file(tiny: Tiny, rank: int) -> str:
@@ -120,9 +151,9 @@ _FIRST = """
 
 def step(run):
     run.count_valid(())
-    y = stage.forward(run, 0, ())
+    y = stage.forward(run, 0)
     run.send(y, NEXT)
-    y = stage.forward(run, 1, ())
+    y = stage.forward(run, 1)
     dy = run.exchange(y, stage.GRADIENTS_IN, NEXT)
     stage.backward(run, 0, dy)
     dy = run.receive(stage.GRADIENTS_IN, NEXT)

@@ -72,27 +72,6 @@ def test_a_job_trains_as_it_does_in_one_process(tiny, tmp_path):
         assert line["loss"] == pytest.approx(loss, rel=1e-12) and line["grad_norm"] == pytest.approx(norm, rel=1e-11)
 
 
-def test_an_exception_of_one_rank_is_shown_once(tiny):
-    made = tiny(2, 1)
-    edit(made.folder / "rank_003.py", "    x = run.receive", "    raise KeyError('boom')\n    x = run.receive")
-    done = torchrun(4, made.folder / "main.py", "--data", str(HERE / "conftest.py"), "--timeout", "30")
-    assert done.returncode == 1
-    assert done.stderr.count("KeyError: 'boom'") == 1 and "rank 3:\nTraceback" in done.stderr
-    assert "in step 1" in done.stderr and done.stderr.count("Traceback") <= 2  # the other is torchrun's
-    assert "another rank" not in done.stderr
-
-
-def test_a_rank_that_is_killed_is_missed_once(tiny):
-    made = tiny(2, 1)
-    edit(
-        made.folder / "rank_003.py",
-        "    x = run.receive",
-        "    import os; os.kill(os.getpid(), 9)\n    x = run.receive",
-    )
-    done = torchrun(4, made.folder / "main.py", "--data", str(HERE / "conftest.py"), "--timeout", "30")
-    assert done.returncode == 1 and done.stderr.count("another rank is gone or late, in step 1, at ") <= 1
-
-
 def test_two_machines(tiny, tmp_path):
     made = tiny(2, 2)
 

@@ -1,5 +1,6 @@
 """Pairs of plans of one model: drawn, compiled, and all their ranks run in this process."""
 
+import ast
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,6 @@ def compiled(stack: ExitStack, path: Path, changes) -> Compiled | None:
 
 def _units(folder, stage):
     """UNITS as the stage's file states them."""
-    text = (folder / f"stage_{stage}.py").read_text()
-    start = text.index("UNITS = (")
-    return eval(text[start + 8 : text.index("\n)\n", start) + 2])
+    tree = ast.parse((folder / f"stage_{stage}.py").read_text())
+    (value,) = (line.value for line in tree.body if isinstance(line, ast.Assign) and line.targets[0].id == "UNITS")
+    return eval(ast.unparse(value))

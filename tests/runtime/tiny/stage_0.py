@@ -25,7 +25,7 @@ def make_tables():
     return {"scale": torch.full((), 0.5, dtype=DTYPE)}
 
 
-def forward(run, i, x):
+def forward(run, i):
     tape = run.tape(i)
     (front,), layers = run.weights
     x = tape.run(embed, run.inputs(i)["tokens"], front.tokens)

@@ -1,0 +1,61 @@
+"""Ranks wait and nothing moves: who of all ranks keeps the others waiting, from the pulses of all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from moec.runtime.watch.pulse import Pulse, steady
+
+_LEAST = 0.5  # of the time-out, for which one that keeps others waiting has not made a call
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rank and what is the matter with it."""
+
+    rank: int
+    what: str
+    stopped: bool = False  # its process does not run, and cannot end itself
+
+
+def judge(world: int, earlier: Mapping[int, Pulse], later: Mapping[int, Pulse], timeout: float) -> Finding | None:
+    """From two looks at all pulses, some seconds apart. None if ranks still move, or wait for one that does."""
+    absent = [rank for rank in range(world) if rank not in later]
+    if absent:
+        return Finding(absent[0], f"has never been heard of{_others(absent)}", True)
+    stopped = sorted(steady(earlier, later))
+    if stopped:
+        return Finding(stopped[0], f"has stopped: its process does not run{_others(stopped)}", True)
+    away = [rank for rank, pulse in later.items() if not pulse.waits and pulse.still >= _LEAST * timeout]
+    if away:
+        worst = max(away, key=lambda rank: later[rank].still)
+        return Finding(worst, f"has called no one for {later[worst].still:.0f} s while others wait for it")
+    if all(pulse.waits and pulse.still >= _LEAST * timeout for pulse in later.values()):
+        return _deadlock(later)
+    return None
+
+
+def _deadlock(pulses: Mapping[int, Pulse]) -> Finding:
+    """All wait: where the fewest do is where it went wrong."""
+    places: dict[str, list[int]] = {}
+    for rank, pulse in sorted(pulses.items()):
+        places.setdefault(pulse.at or pulse.phase, []).append(rank)
+    few, *others = sorted(places.items(), key=lambda place: len(place[1]))
+    if not any(pulse.at for pulse in pulses.values()):
+        return Finding(few[1][0], "and the others are there, and cannot reach each other: look at the network")
+    said = "; ".join(f"{ranks_text(ranks)} in {at or 'the start'}" for at, ranks in others[:4])
+    alone = f"waits, as do {said}" if others else "waits, as do all others, in one place"
+    return Finding(few[1][0], f"{alone}: what they call does not meet{_others(few[1])}")
+
+
+def ranks_text(ranks: list[int]) -> str:
+    """`rank 3`, `ranks 0 to 3`, `ranks 0, 2, 5 and 9 more`."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    if ranks == list(range(ranks[0], ranks[-1] + 1)):
+        return f"ranks {ranks[0]} to {ranks[-1]}"
+    shown = ", ".join([str(rank) for rank in ranks[:8]])
+    return f"ranks {shown} and {len(ranks) - 8} more" if len(ranks) > 8 else f"ranks {shown}"
+
+
+def _others(ranks: list[int]) -> str:
+    return f" (and so {ranks_text(ranks[1:])})" if len(ranks) > 1 else ""
