@@ -72,6 +72,8 @@ CODES = {
     "E505": "a file is there already, and stays as it is",
     "E506": "a plan cannot be written",
     "E507": "a file that was asked for cannot be written",
+    "E508": "a checkpoint that cannot be used",
+    "E509": "a file that holds no metrics of a run",
     # Warnings.
     "W001": "a setting has no effect yet",
     "W002": "a setting has no effect in this plan",

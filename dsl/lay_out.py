@@ -18,7 +18,8 @@ SPACE = "   "
 GROUPS = {
     "model": "layers hidden vocab seq | heads kv_heads head_dim | ffn gated | tied norm_eps rope_base",
     "experts": "count hidden top_k gated every | capacity min_capacity route softmax",
-    "train": "optimizer lr beta1 beta2 eps weight_decay clip | precision recompute seed",
+    "train": "optimizer lr warmup decay steps final_lr | beta1 beta2 eps weight_decay decayed undecayed clip | "
+    "not_finite precision recompute seed",
 }
 """By block, the settings that stay together where all of them do not fit on one line."""
 

@@ -29,6 +29,7 @@ from moec.dsl.syntax import (
     Setting,
     Tensor,
     Text,
+    Texts,
     Value,
     Word,
 )
@@ -142,6 +143,10 @@ class _Builder(Transformer):
     def text(self, literal: Token) -> Text:
         value = str(literal)[1:-1].replace('\\"', '"').replace("\\\\", "\\")
         return Text(value, self._place(literal))
+
+    def texts(self, *literals: Token) -> Texts:
+        items = tuple(self.text(literal) for literal in literals)
+        return Texts(items, items[0].place.to(items[-1].place))
 
     def names(self, *names: Token) -> tuple[Word, ...]:
         return tuple(self._word(name) for name in names)

@@ -142,16 +142,31 @@ class Train:
 
     optimizer: str
     lr: float
+    warmup: int
+    """Steps in which the learning rate rises to `lr`."""
+    decay: str
+    """constant, cosine or linear: from `lr` at the end of the warm-up to `final_lr` at `steps`."""
+    steps: int | None
+    """How many a run takes, unless it is told otherwise."""
+    final_lr: float
     beta1: float
     beta2: float
     eps: float
     weight_decay: float
+    decayed: tuple[str, ...]
+    """Patterns of weights that decay; by themselves those of two dims or more do."""
+    undecayed: tuple[str, ...]
+    """Patterns of weights that do not, which count last."""
     clip: float | None
+    not_finite: str
+    """What a step does whose loss or gradient is not finite: stop or skip."""
     precision: str
     """bf16, fp32 or fp64."""
     recompute: str
     """none, selective or full."""
     seed: int
+    initial: str | None
+    """A file of weights to start from, or a folder of them, as the plan names it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from moec.dsl.syntax import (
     Setting,
     Tensor,
     Text,
+    Texts,
     Value,
     Word,
 )
@@ -82,6 +83,9 @@ def print_value(value: Value) -> Pieces:
     match value:
         case Text():
             return [value.place.text]
+        case Texts():
+            *others, last = [text.place.text for text in value.items]
+            return [*(f"{text}," for text in others), last]
         case Python():
             return [print_python(value)]
         case Fold():

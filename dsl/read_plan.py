@@ -10,6 +10,7 @@ from moec.dsl.check_batch import check_batch
 from moec.dsl.check_conflicts import check_conflicts
 from moec.dsl.check_pipeline import check_pipeline
 from moec.dsl.check_sizes import check_sizes
+from moec.dsl.check_training import check_training
 from moec.dsl.diagnostics import PlanError
 from moec.dsl.mesh import Axis
 from moec.dsl.nearest_mesh import with_nearest_meshes
@@ -33,6 +34,7 @@ CHECKS = (
     check_batch,  # into micro-batches, and those over the ranks
     check_sizes,  # every other dim over its axes
     check_conflicts,  # no axis twice in a weight, none in vain
+    check_training,  # where the learning rate goes
     warn_unused,  # what is said and does nothing
 )
 

@@ -27,14 +27,22 @@ def read_train(block: Block | None, reading: Reading) -> Train | None:
     return Train(
         optimizer=settings.word("train.optimizer"),
         lr=float(settings.real("train.lr")),
+        warmup=settings.whole("train.warmup"),
+        decay=settings.word("train.decay"),
+        steps=settings.whole_if("train.steps"),
+        final_lr=float(settings.real("train.final_lr")),
         beta1=float(settings.real("train.beta1")),
         beta2=float(settings.real("train.beta2")),
         eps=float(settings.real("train.eps")),
         weight_decay=float(settings.real("train.weight_decay")),
+        decayed=settings.patterns("train.decayed"),
+        undecayed=settings.patterns("train.undecayed"),
         clip=None if clip is None else float(clip),
+        not_finite=settings.word("train.not_finite"),
         precision=settings.word("train.precision"),
         recompute=settings.word("train.recompute"),
         seed=settings.whole("train.seed"),
+        initial=settings.word_if("train.initial"),
     )
 
 

@@ -43,8 +43,18 @@ class Flag:
     """true or false."""
 
 
-Kind: TypeAlias = Whole | Real | Choice | Flag
-Setting: TypeAlias = int | Fraction | str | bool | None
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Names of weights, each a string in which `*` stands for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """The name of a file or folder, as a string."""
+
+
+Kind: TypeAlias = Whole | Real | Choice | Flag | Patterns | FileName
+Setting: TypeAlias = int | Fraction | str | bool | tuple[str, ...] | None
 """The value of a setting; None is `none`, or not given."""
 
 
@@ -101,14 +111,22 @@ SETTINGS: dict[str, dict[str, Entry]] = {
     "train": {
         "optimizer": Entry(Choice(("adamw",)), "adamw"),
         "lr": Entry(Real(most=Fraction(10**6)), Fraction(3, 10**4)),
+        "warmup": Entry(Whole(least=0), 0),
+        "decay": Entry(Choice(("constant", "cosine", "linear")), "constant"),
+        "steps": Entry(Whole()),
+        "final_lr": Entry(Real(most=Fraction(10**6)), Fraction(0)),
         "beta1": Entry(_SHARE, Fraction(9, 10)),
         "beta2": Entry(_SHARE, Fraction(95, 100)),
         "eps": Entry(Real(most=Fraction(1), open_least=True), Fraction(1, 10**8)),
         "weight_decay": Entry(Real(most=Fraction(10**6)), Fraction(0)),
+        "decayed": Entry(Patterns(), ()),
+        "undecayed": Entry(Patterns(), ()),
         "clip": Entry(Real(open_least=True, none=True)),
+        "not_finite": Entry(Choice(("stop", "skip")), "stop"),
         "precision": Entry(Choice(("bf16", "fp32", "fp64")), "fp32"),
         "recompute": Entry(Choice(("none", "selective", "full")), "none"),
         "seed": Entry(Whole(least=0, most=2**63 - 1), 0),
+        "initial": Entry(FileName()),
     },
     "communicate": {
         "batch": Entry(Whole(most=1_048_576), 1),

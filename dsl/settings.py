@@ -7,10 +7,10 @@ from typing import assert_never
 
 from moec.dsl.evaluate import Names, evaluate
 from moec.dsl.report import Report
-from moec.dsl.schema import SETTINGS, Choice, Flag, Kind, Real, Setting, Whole
+from moec.dsl.schema import SETTINGS, Choice, FileName, Flag, Kind, Patterns, Real, Setting, Whole
 from moec.dsl.source import Place
 from moec.dsl.suggest import did_you_mean, listed, nearest
-from moec.dsl.syntax import Block, Chain, Negative, Number, Value, Word
+from moec.dsl.syntax import Block, Chain, Negative, Number, Text, Texts, Value, Word
 from moec.dsl.syntax import Setting as Written
 from moec.dsl.units import EXAMPLES, PLAIN, Quantity, unit_name
 
@@ -62,9 +62,19 @@ class Settings:
         assert isinstance(value, str), f"{path} is a word"
         return value
 
+    def word_if(self, path: str) -> str | None:
+        value = self.found[path].value
+        assert value is None or isinstance(value, str), f"{path} is a word"
+        return value
+
     def flag(self, path: str) -> bool:
         value = self.found[path].value
         assert isinstance(value, bool), f"{path} is true or false"
+        return value
+
+    def patterns(self, path: str) -> tuple[str, ...]:
+        value = self.found[path].value
+        assert isinstance(value, tuple), f"{path} is patterns"
         return value
 
     def place(self, path: str) -> Place | None:
@@ -123,6 +133,10 @@ def convert(value: Value, kind: Kind, name: str, names: Names, report: Report) -
             if isinstance(value, Word) and value.text in ("true", "false"):
                 return value.text == "true"
             return _wrong_word(value, ("true", "false"), name, report)
+        case Patterns():
+            return _patterns(value, name, report)
+        case FileName():
+            return _file_name(value, name, report)
         case Real(none=True) if isinstance(value, Word) and value.text == "none":
             return None
         case Whole() | Real():
@@ -135,6 +149,26 @@ def whole(value: Value, kind: Whole, name: str, names: Names, report: Report) ->
     """The value of a setting that is a whole number; None, with the fault reported, if it is not."""
     number = _number(value, kind, name, names, report)
     return number if isinstance(number, int) else None
+
+
+def _file_name(value: Value, name: str, report: Report) -> Setting | Failed:
+    if isinstance(value, Text) and value.value and "\0" not in value.value:
+        return value.value
+    report.error("E109", f"`{name}` is a file, as a string", value.place.label("no name of a file"))
+    return Failed()
+
+
+def _patterns(value: Value, name: str, report: Report) -> Setting | Failed:
+    match value:
+        case Text():
+            return (value.value,)
+        case Texts():
+            return tuple(text.value for text in value.items)
+        case _:
+            headline = f"`{name}` takes names of weights, as strings"
+            help = f'write `{name} = "*.bias", "norm.*"`'
+            report.error("E109", headline, value.place.label("no string"), help=[help])
+            return Failed()
 
 
 def _number(value: Value, kind: Whole | Real, name: str, names: Names, report: Report) -> Setting | Failed:

@@ -60,6 +60,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """`"one", "another"`: several strings."""
+
+    items: tuple[Text, ...]
+    place: Place = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Python:
     """`python "module:name"`."""
 
@@ -94,7 +102,7 @@ class Tensor:
     place: Place = field(compare=False, repr=False)
 
 
-Value: TypeAlias = Expression | Text | Python | Fold | Tensor
+Value: TypeAlias = Expression | Text | Texts | Python | Fold | Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,17 @@ def warn_unused(plan: Plan, report: Report) -> None:
     if plan.train.recompute != "none":
         label = plan.places["train.recompute"].label("every activation is kept")
         report.warn("W001", "`train` has no effect yet: `recompute`", label)
+    _warn_of_training(plan, report)
     if isinstance(plan.model, Decoder):
         _warn_of_model(plan, plan.model, report)
+
+
+def _warn_of_training(plan: Plan, report: Report) -> None:
+    if plan.train.decay == "constant":
+        _warn(plan, "train.final_lr", "the learning rate is constant", report)
+    if plan.train.weight_decay == 0:
+        for name in ("decayed", "undecayed"):
+            _warn(plan, f"train.{name}", "without `weight_decay` no weight decays", report)
 
 
 def _warn_of_model(plan: Plan, model: Decoder, report: Report) -> None:

@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import moec
+from moec.compiler.decays import decays
+from moec.compiler.emit.plan_lines import plan_lines
 from moec.compiler.program import Program
+from moec.compiler.routers import routers_of
 from moec.dsl.plan import Imported
 
 
@@ -23,14 +26,20 @@ def plan_json(program: Program, sizing: int, output: Path | None, double: bool) 
         "train": {
             "optimizer": train.optimizer,
             "lr": train.lr,
+            "warmup": train.warmup,
+            "decay": train.decay,
+            "steps": train.steps,
+            "final_lr": train.final_lr,
             "beta1": train.beta1,
             "beta2": train.beta2,
             "eps": train.eps,
             "weight_decay": train.weight_decay,
             "clip": train.clip,
+            "not_finite": train.not_finite,
             "precision": "fp64" if double else train.precision,
             "seed": train.seed,
         },
+        "initial": _path(program, train.initial, output) if train.initial is not None else None,
         "inputs": {
             given.name: {"kind": given.kind, "shape": list(given.sizes[sizing][1:]), "below": given.below[sizing]}
             for given in program.inputs
@@ -38,7 +47,9 @@ def plan_json(program: Program, sizing: int, output: Path | None, double: bool) 
         "loss": "sum" if program.count is not None else "mean",
         "data": plan.model.data if isinstance(plan.model, Imported) else None,
         "model": _model(program, sizing, output),
+        "routers": routers_of(program, sizing),
         "weights": _weights(program, sizing),
+        "lines": plan_lines(program),
     }
 
 
@@ -48,9 +59,13 @@ def _model(program: Program, sizing: int, output: Path | None) -> dict[str, obje
     if not isinstance(model, Imported):
         return None
     arguments = dict(model.arguments) | (dict(model.small) if sizing else {})
-    folder = str(Path(program.plan.source.path).resolve().parent)
-    path = Path(os.path.relpath(folder, output.resolve())).as_posix() if output else folder
-    return {"target": model.target, "arguments": arguments, "path": [path]}
+    return {"target": model.target, "arguments": arguments, "path": [_path(program, ".", output)]}
+
+
+def _path(program: Program, path: str, output: Path | None) -> str:
+    """A path that the plan names, as it is from the folder of the programs."""
+    named = os.path.normpath(Path(program.plan.source.path).resolve().parent / path)
+    return Path(os.path.relpath(named, output.resolve())).as_posix() if output else named
 
 
 def _weights(program: Program, sizing: int) -> dict[str, object]:
@@ -64,5 +79,8 @@ def _weights(program: Program, sizing: int) -> dict[str, object]:
                 "stages": list(program.spans.get(name, (stage.index,))),
                 "gradient_summed_over": list(parameter.summed),
                 "trainable": parameter.trainable,
+                "also": [other for other, first in program.shared.items() if first == name],
+                "saved": name not in program.unsaved,
+                "decays": parameter.trainable and decays(program.plan.train, name, len(value.shape)),
             }
     return found

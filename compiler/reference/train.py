@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from moec.compiler.reference.learning_rate import learning_rate
+
 MicroBatch = Mapping[str, Tensor]
 """The arguments of one call of the model, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hyper:
-    """Settings of AdamW and of clipping; `clip` is the largest norm of all gradients together."""
+    """Settings of AdamW, of its learning rate and of clipping; `clip` is the largest norm of all gradients together."""
 
     lr: float
     beta1: float = 0.9
@@ -20,6 +22,10 @@ class Hyper:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip: float | None = None
+    warmup: int = 0
+    decay: str = "constant"
+    steps: int | None = None
+    final_lr: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,12 @@ def train(
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = _optimizer(weights, hyper, decays)
-    steps = tuple([_step(model, weights, optimizer, microbatches, hyper.clip) for microbatches in batches])
-    return Trained(steps, {name: weight.detach().clone() for name, weight in weights.items()})
+    steps = []
+    for n, microbatches in enumerate(batches, 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(n, hyper.lr, hyper.warmup, hyper.decay, hyper.steps, hyper.final_lr)
+        steps.append(_step(model, weights, optimizer, microbatches, hyper.clip))
+    return Trained(tuple(steps), {name: weight.detach().clone() for name, weight in weights.items()})
 
 
 def _step(
