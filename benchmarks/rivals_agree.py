@@ -18,7 +18,7 @@ from rivals.parts import Parts
 from rivals.workload import Batch, Rival
 from step import sizes_of, source_of
 
-from moec.runtime.data import Text
+from moec.runtime.data import Source
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     dist.destroy_process_group()
 
 
-def compare(rivals: Mapping[str, Rival], source: Text, steps: int, rank: int) -> None:
+def compare(rivals: Mapping[str, Rival], source: Source, steps: int, rank: int) -> None:
     """Seconds of a step, and the median of the ratios of neighbours."""
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for step in range(steps):

@@ -11,7 +11,7 @@ ranks than cores, that is what a step waits for.
 import argparse
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ from rivals.parts import Parts
 from rivals.workload import Batch, Rival, Sizes
 
 from moec.runtime.allocator import keep_freed_memory
-from moec.runtime.data import Text
+from moec.runtime.data import Shuffled, Source, read_text
 from moec.runtime.job import Input
 
 WARM = 3  # steps that are not counted
@@ -64,12 +64,12 @@ def prepare() -> None:
     keep_freed_memory()
 
 
-def source_of(sizes: Sizes) -> Text:
+def source_of(sizes: Sizes) -> Shuffled:
     inputs = tuple([Input(kind, kind, (sizes.seq,), sizes.vocab) for kind in ("tokens", "labels")])
-    return Text.read([Path(argparse.__file__)], inputs, 0)
+    return read_text([Path(argparse.__file__)], inputs, 0)
 
 
-def take_turns(rivals: Mapping[str, Rival], source: Text, steps: int) -> dict[str, Seconds]:
+def take_turns(rivals: Mapping[str, Rival], source: Source, steps: int) -> dict[str, Seconds]:
     """Each step of each, in an order that changes with the steps; the first few are not counted."""
     seconds = {name: Seconds() for name in rivals}
     order = list(rivals)
@@ -126,8 +126,12 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
     )
 
 
-def arguments(description: str | None, several: bool = False) -> argparse.Namespace:
-    """Those of the model, and with several ranks those of the mesh and of the rivals."""
+def arguments(
+    description: str | None,
+    several: bool = False,
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> argparse.Namespace:
+    """Those of the model, and with several ranks those of the mesh and of the rivals; `more` adds others."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if several:
         parser.add_argument("mesh", nargs="+", help="such as pp=2 ep=2 tp=2; the last axis varies fastest")
@@ -143,6 +147,7 @@ def arguments(description: str | None, several: bool = False) -> argparse.Namesp
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--clip", type=float)
     parser.add_argument("--steps", type=int, default=30)
+    more(parser)
     return parser.parse_args()
 
 

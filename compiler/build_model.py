@@ -38,8 +38,22 @@ def _check_patterns(plan: Plan, module: nn.Module) -> None:
             name, rank = next(iter(matched.items()))
             headline = f"`{pattern.pattern}` names {len(pattern.dims)} dims, and `{name}` has {rank}"
             faults.append(Diagnostic("E414", headline, label, (f"write {rank} names, `_` for a dim without one",)))
+    faults += _decay_faults(plan, module)
     if faults:
         raise PlanError(faults)
+
+
+def _decay_faults(plan: Plan, module: nn.Module) -> list[Diagnostic]:
+    """Patterns of weights that decay, or do not, which match none."""
+    names = [name for name, _ in module.named_parameters()]
+    faults = []
+    for setting, patterns in (("train.decayed", plan.train.decayed), ("train.undecayed", plan.train.undecayed)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                label = plan.places[setting].label("nothing decays more or less for it")
+                help = did_you_mean(pattern, names, "weights")
+                faults.append(Diagnostic("E414", f"`{pattern}` is the name of no weight", (label,), help))
+    return faults
 
 
 def _described(plan: Plan, model: Decoder) -> Model:

@@ -1,11 +1,12 @@
-"""Cuts the chain of calls into stages of balanced cost, and finds the loops in each."""
+"""Cuts the chain of calls into stages of balanced weight, and finds the loops in each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
+from moec.compiler.cut_evenly import cut_evenly
 from moec.compiler.program import Call, Loop, Program, Stage, full_name
 from moec.compiler.unique import unique
+from moec.compiler.weigh_units import weigh_units
 from moec.dsl.diagnostics import plan_error
 
 
@@ -34,7 +35,7 @@ def partition_stages(program: Program) -> Program:
 
 
 def _cuts(program: Program, count: int) -> tuple[int, ...]:
-    """Where stages begin, but for the first: the largest cost is as small as can be, and the rest as even."""
+    """Where stages begin, but for the first: with an element of a list, where that is most even."""
     calls = program.calls
     places = [n for n, call in enumerate(calls) if call.repeated]
     if count > 1 and len(places) < count:
@@ -42,29 +43,10 @@ def _cuts(program: Program, count: int) -> tuple[int, ...]:
         help = "a stage is made of elements of a ModuleList, or of a Sequential or ModuleDict of layers"
         headline = f"the model has {len(places)} layers in lists of modules, and {count} stages are asked for"
         raise plan_error("E411", headline, help, label=label)
-    costs = [float(program.sizes.value(program.units[call.unit].cost, 0)) for call in calls]
-    floor = max(costs) * 1e-6 + 1.0
-    prefix = [0.0]
-    for cost in costs:
-        prefix.append(prefix[-1] + cost + floor)
-    starts = [0, *places[1:], len(calls)]  # a stage begins with an element, the first with the model
-    # Stages that take another element as long as they are below the mean stay within this; so do the best ones.
-    most = prefix[-1] / count + max(prefix[end] - prefix[begin] for begin, end in pairwise(starts)) * (1 + 1e-9)
-    best: dict[int, tuple[float, float, tuple[int, ...]]] = {0: (0.0, 0.0, ())}
-    for left in reversed(range(count)):  # stages after this one
-        reached: dict[int, tuple[float, float, tuple[int, ...]]] = {}
-        for begin, (largest, squares, cuts) in best.items():
-            for end in range(begin + 1, len(starts)):
-                cost, rest = prefix[starts[end]] - prefix[starts[begin]], prefix[-1] - prefix[starts[end]]
-                if cost > most:
-                    break
-                if rest > left * most or (left == 0) != (end == len(starts) - 1):
-                    continue
-                candidate = (max(largest, cost), squares + cost * cost, (*cuts, starts[end]))
-                reached[end] = min(candidate, reached.get(end, candidate))
-        best = reached
-    ((_, _, cuts),) = best.values()
-    return cuts[:-1]
+    by_unit = weigh_units(program)
+    weights = [by_unit[call.unit] for call in calls]
+    least = max(weights) * 1e-6 + 1.0  # of calls that weigh nothing, each stage has as many
+    return cut_evenly([weight + least for weight in weights], places[1:], count)
 
 
 def _crossing(program: Program, pieces: Sequence[Sequence[Call]], boundary: int) -> tuple[str, ...]:

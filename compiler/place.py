@@ -37,7 +37,6 @@ class Placed:
     names: Mapping[str, str]  # value -> name in the module
     items: tuple[Item, ...]
     values: Mapping[str, Value]
-    cost: Expr | int
 
 
 def place(
@@ -72,7 +71,7 @@ def place(
     used = {name for item in placer.items for name in (item.inputs if isinstance(item, Op) else (item.source,))}
     weights = {name: placer.summed[name] for name in names if name in used or name in outputs}
     read = _inputs_as_read(placer, graph.inputs, used)
-    return Placed(read, outputs, weights, names, tuple(placer.items), placer.values, placer.cost)
+    return Placed(read, outputs, weights, names, tuple(placer.items), placer.values)
 
 
 def planned_axes(plan: Plan, dim: str | None) -> Axes:
@@ -113,7 +112,6 @@ class Placer:
     summed: dict[str, Axes] = field(default_factory=dict)
     uses: dict[str, list[Axes]] = field(default_factory=dict)
     missing: list[Diagnostic] = field(default_factory=list)
-    cost: Expr | int = 0
     _versions: dict[tuple[str, Placement], str] = field(default_factory=dict)
     _origin: dict[str, str] = field(default_factory=dict)
     _roots: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what follows from weights alone: from which
@@ -183,7 +181,6 @@ class Placer:
             if carries and all(self._follows_from_weights(source) for source in inputs):
                 roots = [root for source in inputs for root in self._roots.get(source.name, ())]
                 self._roots[value.name] = tuple(dict.fromkeys(roots))
-        self.cost = self.cost + _work(inputs, made, rule)
         return tuple(typed)
 
     def _follows_from_weights(self, value: Value) -> bool:
@@ -541,26 +538,6 @@ def _logical_names(rule: Rule, inputs: Sequence[Value]) -> dict[str, str]:
             if factor is not None and dim is not None:
                 names.setdefault(factor, dim)
     return names
-
-
-def _work(inputs: Sequence[Value], outputs: Sequence[Value], rule: Rule) -> Expr | int:
-    """Multiplications: the product of all factors of a contraction; else elements."""
-    if rule.contracted and len(inputs) > 1 and rule.terms:
-        sizes: dict[str, Expr] = {}
-        total: Expr | int = 1
-        for value, factors in zip(inputs, rule.inputs, strict=True):
-            for size, factor in zip(value.shape, factors, strict=True):
-                if factor is None:
-                    continue
-                sizes[factor] = size
-        for value, factors in zip(outputs, rule.outputs, strict=True):
-            for size, factor in zip(value.shape, factors, strict=True):
-                if factor is None:
-                    total = total * size
-        for size in sizes.values():
-            total = total * size
-        return total
-    return 0
 
 
 def _reading(op: Op, names: Sequence[str]) -> Op:

@@ -261,7 +261,6 @@ class Unit:
     backward: tuple[Reverse, ...] = ()
     seeds: tuple[str | None, ...] = ()  # of outputs that carry one: name of the gradient
     gradients: tuple[tuple[str, str], ...] = ()  # of inputs that carry one: value, name of its gradient
-    cost: Expr | int = 0
     stacked: tuple[Stacked, ...] = ()
     graph: str = ""  # what it was traced as
 
@@ -325,6 +324,7 @@ class Program:
     initial: tuple[tuple[str, str], ...] = ()
     padded: frozenset[str] = frozenset()  # logical dims that need not divide
     shared: Mapping[str, str] = field(default_factory=dict)  # weights with several names: name -> the first
+    unsaved: frozenset[str] = frozenset()  # buffers that the module leaves out of its state_dict
     units: Mapping[str, Unit] = field(default_factory=dict)
     counter: Unit | None = None
     stages: tuple[Stage, ...] = ()

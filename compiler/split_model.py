@@ -7,6 +7,8 @@ data becomes tables, which every stage makes for itself. Of a loss that is (sum,
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from moec.compiler.count_in_integers import count_in_integers
 from moec.compiler.model import Model
 from moec.compiler.program import Call, Graph, Op, Program, Ref, renamed
@@ -67,7 +69,13 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
         initial=model.initial,
         padded=model.padded,
         shared=traced.shared,
+        unsaved=_unsaved(model.modules[0]),
     )
+
+
+def _unsaved(module: nn.Module) -> frozenset[str]:
+    """Names of buffers that a module leaves out of its state_dict."""
+    return frozenset({name for name, _ in module.named_buffers()} - module.state_dict(keep_vars=True).keys())
 
 
 def _with_input_names(root: Graph, model: Model) -> Graph:

@@ -178,6 +178,4 @@ class _Typing:
             )
             for value, axes in placed.weights.items()
         )
-        return Unit(
-            name, inputs, placed.outputs, parameters, placed.values, forward, reverse, seeds, gradients, placed.cost
-        )
+        return Unit(name, inputs, placed.outputs, parameters, placed.values, forward, reverse, seeds, gradients)

@@ -39,7 +39,8 @@ UNIFORM = Routing("uniform")
 def read_routing(text: str, program: Program) -> Routing:
     """`uniform`, `zipf:S` (the n-th most popular of the experts is chosen n ** -S as often as the first) or a file.
 
-    A file holds a list of rows that each expert got, or metrics of a run, one JSON object a line with `expert_load`.
+    A file holds a list of rows that each expert got, or metrics of a run: one JSON object a line, whose `experts` has
+    such a list for every router.
     """
     counts = {routed.experts for graph in program.graphs.values() if (routed := routing_of(program, graph))}
     if len(counts) > 1 and text != "uniform":
@@ -71,9 +72,9 @@ def _measured(text: str, experts: int) -> tuple[float, ...]:
         counts = np.zeros(experts)
         for line in content.splitlines():
             found = json.loads(line) if line.strip() else []
-            loads = found.get("expert_load", []) if isinstance(found, dict) else found
+            loads = list(found.get("experts", {}).values()) if isinstance(found, dict) else found
             counts += np.asarray(loads, dtype=np.float64).reshape(-1, experts).sum(0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise _unreadable(text, f"it does not hold rows for each of {experts} experts") from None
     if not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() <= 0:
         raise _unreadable(text, "the rows of its experts add up to nothing")

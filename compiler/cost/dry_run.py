@@ -295,7 +295,7 @@ def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> _MicroBatch:
 
 
 def _kept(done: _MicroBatch, loops: Sequence[_Loop]) -> tuple[Kept, ...]:
-    """By loop; of one with many turns what the one in the middle has made stands for all."""
+    """By loop; of one with several turns what the second has made stands for all: the first has what was received."""
     begins = [n for n, alive in enumerate(done.forward) if isinstance(alive.event, Mark) and alive.event.enters]
     begins = [0, *begins[1:], len(done.forward) + 1] if begins else [0, len(done.forward) + 1]
     found: list[Kept] = []
@@ -304,7 +304,7 @@ def _kept(done: _MicroBatch, loops: Sequence[_Loop]) -> tuple[Kept, ...]:
         shown = min(loop.turns, _TURNS)
         spans = [(begins[call + turn * loop.calls], begins[call + (turn + 1) * loop.calls]) for turn in range(shown)]
         call += shown * loop.calls
-        first, last = spans[1 if shown == _TURNS else 0]
+        first, last = spans[min(1, shown - 1)]
         mine = [storage for storage in done.alive if first <= storage.made < last]
         found += [Kept(loop.name, loop.turns, each.shape, each.itemsize, each.region) for each in mine]
     return tuple(found)

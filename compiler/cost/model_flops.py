@@ -8,22 +8,8 @@ attention's products count. Of experts the rows that tokens choose count, not th
 from dataclasses import dataclass
 from math import prod
 
-from moec.compiler.program import Graph, Op, Program, Ref
-from moec.compiler.rules import RULES
-from moec.compiler.rules.rule import Seen
-
-_PRODUCTS = (
-    "aten.linear",
-    "aten.addmm",
-    "aten.mm",
-    "aten.bmm",
-    "aten.baddbmm",
-    "aten.matmul",
-    "aten.einsum",
-    "aten.conv1d",
-    "aten.conv2d",
-    "aten.conv3d",
-)
+from moec.compiler.op_flops import op_flops, whole_shape
+from moec.compiler.program import Graph, Program, Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +77,9 @@ def _expert_weights(graph: Graph) -> list[str]:
 def _forward_flops(program: Program, graph: Graph) -> float:
     routed = routing_of(program, graph)
     rows = routed.batch * routed.positions * routed.top_k if routed else 0
-    return sum(_op_flops(program, graph, op, rows) for op in graph.ops)
-
-
-def _op_flops(program: Program, graph: Graph, op: Op, rows: int) -> float:
-    if op.target == "moec.grouped_linear":
-        *_, outputs, depth = _sizes(program, graph, op.inputs[1])
-        return 2.0 * rows * outputs * depth
-    if op.target == "aten.scaled_dot_product_attention":
-        query, key, value = (_sizes(program, graph, name) for name in op.inputs[:3])
-        causal = bool(dict(op.kwargs).get("is_causal", op.args[5] if len(op.args) > 5 else False))
-        return (1.0 if causal else 2.0) * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-    if op.target.rpartition(".")[0] in _PRODUCTS or op.target in _PRODUCTS:
-        return _product_flops(program, graph, op)
-    return 0.0
-
-
-def _product_flops(program: Program, graph: Graph, op: Op) -> float:
-    """Twice the elements of the result times what is summed over, which the operator's rule says."""
-    inputs = tuple(graph.values[name] for name in op.inputs)
-    outputs = tuple(graph.values[name] for name in op.outputs)
-    rule = RULES[op.target](Seen(op, inputs, outputs, program.sizes))
-    depth: dict[str, int] = {}
-    for factors, name in zip(rule.inputs, op.inputs, strict=False):
-        for factor, size in zip(factors, _sizes(program, graph, name), strict=True):
-            if factor in rule.contracted and factor is not None:
-                depth[factor] = size
-    if op.target.startswith("aten.conv"):
-        _, *kernel = _sizes(program, graph, op.inputs[1])
-        return 2.0 * prod(_sizes(program, graph, op.outputs[0])) * prod(kernel)
-    return 2.0 * prod(_sizes(program, graph, op.outputs[0])) * prod(depth.values())
+    values, sizes = graph.values, program.sizes
+    return sum(op_flops(op, values, sizes, lambda value: whole_shape(value, sizes), lambda _: rows) for op in graph.ops)
 
 
 def _sizes(program: Program, graph: Graph, name: str) -> list[int]:
-    return [int(program.sizes.value(size, 0)) for size in graph.values[name].shape]
+    return whole_shape(graph.values[name], program.sizes)

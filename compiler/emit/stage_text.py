@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from moec.compiler.decays import decays
 from moec.compiler.emit.expressions import Writer, dtype_text
 from moec.compiler.emit.layout import in_docstring, quoted
 from moec.compiler.emit.names import identifier
@@ -52,15 +53,25 @@ def family_of(program: Program, axes: Axes, name: str) -> Family | None:
     return Family("_".join(words), axes, stages)
 
 
-def weight_text(sizes: SizeNames, value: Value, parameter: Parameter, family: Family | None) -> str:
+def weight_text(
+    sizes: SizeNames, value: Value, parameter: Parameter, family: Family | None, decay: bool | tuple[str, ...]
+) -> str:
     """`Weight("attn.wq.weight", (HEADS * HEAD_DIM, HIDDEN), (("tp",), ()), "dp", "normal 0.02")`."""
     shape = ", ".join(sizes.text(size) for size in value.shape)
     shape = f"({shape},)" if len(value.shape) == 1 else f"({shape})"
     split = repr(value.placement.split).replace("'", '"')
     parts = [quoted(parameter.name), shape, split, quoted(family.name if family else ""), quoted(parameter.init)]
-    parts += ["decay=False"] if parameter.trainable and len(value.shape) < 2 else []
+    parts += [f"decay={_decay_text(decay)}"] if parameter.trainable and decay is not True else []
     parts += [] if parameter.trainable else ["trainable=False"]
     return f"Weight({', '.join(parts)})"
+
+
+def _decay_text(decay: bool | tuple[str, ...]) -> str:
+    """In which instances, if not in all: a tuple of their paths."""
+    if isinstance(decay, bool):
+        return repr(decay)
+    paths = [quoted(path) for path in decay]
+    return f"({', '.join(paths)}{',' if len(paths) == 1 else ''})"
 
 
 def stage_text(program: Program, sizes: SizeNames, stage: Stage) -> StageText:
@@ -149,10 +160,17 @@ class _StageWriter:
                 family = family_of(self.program, parameter.summed, full_name(call.prefix, parameter.name))
                 family = family if parameter.trainable else None
                 value = unit.values[parameter.value]
-                text = weight_text(self.sizes, value, parameter, family)
+                text = weight_text(self.sizes, value, parameter, family, self._decay(unit, parameter, value))
                 rows.append((self.texts[unit.name].keys[parameter.value], text))
             tables[unit.name] = tuple(rows)
         return tables
+
+    def _decay(self, unit: Unit, parameter: Parameter, value: Value) -> bool | tuple[str, ...]:
+        """Does a weight decay in all instances of a unit, in none, or in which?"""
+        prefixes = dict.fromkeys(call.prefix for call in self.stage.calls if call.unit == unit.name)
+        train, dims = self.program.plan.train, len(value.shape)
+        which = tuple(prefix for prefix in prefixes if decays(train, full_name(prefix, parameter.name), dims))
+        return which if 0 < len(which) < len(prefixes) else bool(which)
 
     def _stacked(self) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
         tables = {}

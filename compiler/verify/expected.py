@@ -1,7 +1,10 @@
 """Trains the unsharded model as the rank programs are trained, under plain autograd."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import translate
+from re import fullmatch
 
 import torch
 from torch import Tensor
@@ -38,16 +41,36 @@ def expected(trial: Trial, setting: Setting) -> Expected:
         return {given.name: _precise(torch.stack([sample[given.name] for sample in samples])) for given in job.inputs}
 
     batches = [[_as_arguments(model, microbatch(step, i)) for i in range(job.accumulate)] for step in range(STEPS)]
-    training = job.training
-    hyper = Hyper(training.lr, training.beta1, training.beta2, training.eps, training.weight_decay, training.clip)
+    said = trial.program.plan.train
+    hyper = Hyper(
+        said.lr,
+        said.beta1,
+        said.beta2,
+        said.eps,
+        said.weight_decay,
+        said.clip,
+        said.warmup,
+        said.decay,
+        said.steps,
+        said.final_lr,
+    )
     dims = {name: weight.dim() for name, weight in model.named_parameters()}
     decisions: list[Routing] = []
     with precise(), deciding(decisions):
-        trained = train(model, batches, hyper, lambda name: dims[name] > 1)
+        trained = train(model, batches, hyper, lambda name: _decays(name, dims[name], said.decayed, said.undecayed))
     if isinstance(model, Decoder):  # it routes without moec's functions
         decisions = [routing for call in model.routing for routing in call.values()]
     losses = [step.loss for step in trained.steps]
     return Expected(losses, [step.gradients for step in trained.steps], trained.weights, decisions)
+
+
+def _decays(name: str, dims: int, decayed: Sequence[str], undecayed: Sequence[str]) -> bool:
+    """By custom matrices do, norms and biases do not; the plan's patterns come after that, the undecayed ones last."""
+    found = dims > 1
+    for patterns, answer in ((decayed, True), (undecayed, False)):
+        if any(fullmatch(translate(pattern), name) for pattern in patterns):
+            found = answer
+    return found
 
 
 def _as_arguments(model: torch.nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -47,10 +47,16 @@ SMALL = {
 }
 
 
+PROGRAMS: dict[tuple[str, ...], Program] = {}
+
+
 def program_of(text: str, folder: Path, *overrides: str) -> Program:
-    path = folder / "m.plan"
-    path.write_text(text, encoding="utf-8")
-    return compile_plan(read_plan(str(path), overrides))
+    """Compiled once, in the folder of the test that asks first."""
+    if (text, *overrides) not in PROGRAMS:
+        path = folder / "m.plan"
+        path.write_text(text, encoding="utf-8")
+        PROGRAMS[text, *overrides] = compile_plan(read_plan(str(path), overrides))
+    return PROGRAMS[text, *overrides]
 
 
 def estimate_of(program: Program) -> Estimate:
@@ -236,8 +242,9 @@ def test_a_retargeted_trace_is_the_plan_compiled(settings: tuple[str, ...], tmp_
 
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_every_figure_is_explained(name: str, tmp_path: Path) -> None:
-    said = explain(estimate_of(program_of(SMALL["experts"], tmp_path)), name)
-    assert f"{tmp_path}/m.plan:" in said and "=" in said
+    found = estimate_of(program_of(SMALL["experts"], tmp_path))
+    said = explain(found, name)
+    assert f"{found.program.plan.source.path}:" in said and "=" in said
 
 
 def test_shapes_of_kept_tensors_are_formulas(tmp_path: Path) -> None:

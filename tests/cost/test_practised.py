@@ -4,13 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compiled import compiled
 
 from moec.compiler.cost.dry_run import Pass, Rank, dry_run
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share, practised
-from moec.compiler.pipeline import compile_plan
-from moec.dsl import read_plan
 
 PLAN = Path(__file__).parents[2] / "examples/sequence_parallel.plan"
 
@@ -18,7 +17,7 @@ PLAN = Path(__file__).parents[2] / "examples/sequence_parallel.plan"
 @pytest.fixture(scope="module")
 def rank() -> Rank:
     """With sequences over tp, and replicas."""
-    return dry_run(compile_plan(read_plan(str(PLAN))))[0]
+    return dry_run(compiled(PLAN))[0]
 
 
 def flops(done: Pass) -> float:

@@ -1,15 +1,15 @@
 """Files that hold no plan, and texts made to take long."""
 
 import os
-import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from count_calls import count_calls
 
 from moec.dsl import PlanError, read_plan
-from moec.dsl.text import MOST_BYTES
+from moec.dsl.text import MOST_BYTES, read_bytes
 
 
 def fault(path: Path | str) -> tuple[str, str]:
@@ -76,6 +76,9 @@ def filled(before: str, items: Iterator[str], after: str) -> str:
     raise AssertionError("items have no end")
 
 
+MOST_CALLS = 4_000_000
+"""Of Python functions, in which any text is answered. Work that grows with the square of a text takes far more."""
+
 HOSTILE = {
     "a long sum": lambda: filled("model m { layers = 1", ("+1\n" for _ in count()), " }"),
     "unknown settings": lambda: filled("model m { ", (f"hidde{n} = 1\n" for n in count()), " }"),
@@ -92,16 +95,17 @@ HOSTILE = {
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile(tmp_path: Path, make) -> None:
     (tmp_path / "long.plan").write_text(make(), encoding="utf-8")
-    started = time.process_time()
-    with pytest.raises(PlanError):
-        read_plan(str(tmp_path / "long.plan"))
-    assert time.process_time() - started < 2
+
+    def read() -> None:
+        with pytest.raises(PlanError):
+            read_plan(str(tmp_path / "long.plan"))
+
+    assert count_calls(read) < MOST_CALLS
 
 
 def test_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.plan"
     with open(path, "wb") as file:
         file.truncate(100 * 2**20)
-    started = time.process_time()
     assert fault(path)[0] == "E002"
-    assert time.process_time() - started < 0.5
+    assert len(read_bytes(str(path))) == MOST_BYTES + 1

@@ -38,12 +38,28 @@ MESHES = {
 }
 
 
-@pytest.mark.parametrize("group", [PER_SEQUENCE, PER_MICROBATCH])
-@pytest.mark.parametrize("top_k, slack", [(1, 0), (1, 1), (2, 3), (4, 0), (4, 4)])
+CORNERS = [
+    (top_k, slack, group)
+    for group in (PER_SEQUENCE, PER_MICROBATCH)
+    for top_k, slack in ((1, 0), (1, 1), (2, 3), (4, 0), (4, 4))
+]
+
+
+@pytest.mark.parametrize(("number", "corner"), enumerate(CORNERS))
+def test_all_tokens_to_the_same_experts(number: int, corner: tuple[int, int, str], tmp_path: Path) -> None:
+    """Each corner on one of the meshes."""
+    equal_in(corner, *[*MESHES.values()][number % len(MESHES)], tmp_path)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("corner", CORNERS)
 @pytest.mark.parametrize("mesh, shard", MESHES.values(), ids=MESHES)
-def test_all_tokens_to_the_same_experts(
-    mesh: str, shard: str, top_k: int, slack: int, group: str, tmp_path: Path
-) -> None:
+def test_all_tokens_on_all_meshes(mesh: str, shard: str, corner: tuple[int, int, str], tmp_path: Path) -> None:
+    equal_in(corner, mesh, shard, tmp_path)
+
+
+def equal_in(corner: tuple[int, int, str], mesh: str, shard: str, tmp_path: Path) -> None:
+    top_k, slack, group = corner
     path = tmp_path / "corner.plan"
     (tmp_path / "routed.py").write_text((Path(__file__).parent / "routed.py").read_text())
     path.write_text(PLAN.format(mesh=mesh, shard=shard, top_k=top_k, slack=slack, group=group, experts=4))

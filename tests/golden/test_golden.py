@@ -1,17 +1,16 @@
 """What every example becomes, as files to read: `pytest tests/golden --update-golden` writes them anew."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from moec.compiler.emit import emit
-from moec.compiler.pipeline import compile_plan
-from moec.dsl import read_plan
+from compiled import emitted
 
 HERE = Path(__file__).parent
 
 
 def test_example(example: Path, update_golden: bool) -> None:
     """The stages, the sizes, and the first and last rank."""
-    files = _shown(emit(compile_plan(read_plan(str(example), []))))
+    files = _shown(emitted(example))
     folder = HERE / example.stem
     if update_golden:
         _write(folder, files)
@@ -20,7 +19,7 @@ def test_example(example: Path, update_golden: bool) -> None:
         assert text == (folder / name).read_text(encoding="utf-8"), f"{example.stem}/{name}"
 
 
-def _shown(files: dict[str, str]) -> dict[str, str]:
+def _shown(files: Mapping[str, str]) -> dict[str, str]:
     ranks = sorted(name for name in files if name.startswith("rank_"))
     names = {"sizes.py", ranks[0], ranks[-1], *(name for name in files if name.startswith("stage_"))}
     return {name: files[name] for name in sorted(names)}

@@ -4,12 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compiled import compiled
 
 from moec.compiler.cost import Estimate, estimate, machine_of
 from moec.compiler.cost.memory import Memory
 from moec.compiler.cost.simulate import Span
-from moec.compiler.pipeline import compile_plan
-from moec.dsl import read_plan
 
 PLAN = Path(__file__).parents[2] / "examples" / "tiny_moe.plan"
 
@@ -17,8 +16,8 @@ PLAN = Path(__file__).parents[2] / "examples" / "tiny_moe.plan"
 @pytest.fixture(scope="session")
 def small() -> Estimate:
     """Two stages of two ranks, 1F1B over four micro-batches."""
-    plan = read_plan(str(PLAN), ["mesh.ep=1"])
-    return estimate(compile_plan(plan), machine_of(plan))
+    program = compiled(PLAN, "mesh.ep=1")
+    return estimate(program, machine_of(program.plan))
 
 
 @pytest.fixture(scope="session")

@@ -3,26 +3,26 @@
 from pathlib import Path
 
 import pytest
+from compiled import compiled
 
-from moec.compiler.pipeline import compile_plan
 from moec.compiler.program import Program
-from moec.dsl import Plan, read_plan
+from moec.dsl import Plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="session")
 def tiny_plan() -> Plan:
-    return read_plan(str(EXAMPLES / "tiny_moe.plan"), [])
+    return compiled(EXAMPLES / "tiny_moe.plan").plan
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_plan: Plan) -> Program:
-    return compile_plan(tiny_plan)
+def tiny() -> Program:
+    return compiled(EXAMPLES / "tiny_moe.plan")
 
 
 @pytest.fixture(scope="session")
 def folded() -> Program:
     """Experts on the ranks of dp and tp, and ragged rows."""
     small = ["model.layers=2", "model.hidden=64", "model.seq=64", "model.vocab=64", "model.experts.hidden=64"]
-    return compile_plan(read_plan(str(EXAMPLES / "sequence_parallel.plan"), small))
+    return compiled(EXAMPLES / "sequence_parallel.plan", *small)

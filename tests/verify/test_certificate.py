@@ -1,6 +1,7 @@
 """What a certificate speaks for, and when main.py warns that it does not speak for what runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,19 @@ BUILD = Path("build/tiny_moe")
 RANKS = 4
 
 
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For 4 ranks, and not verified."""
+    folder = tmp_path_factory.mktemp("compiled") / BUILD
+    moec("compile", "-o", str(folder))
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Compiled for 4 ranks and not verified."""
+def folder(compiled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to work on, where a command looks for it."""
     monkeypatch.chdir(tmp_path)
-    moec("compile")
+    shutil.copytree(compiled_once, tmp_path / BUILD)
     return tmp_path / BUILD
 
 

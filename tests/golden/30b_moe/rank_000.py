@@ -1,4 +1,4 @@
-"""Rank 0 of 512 of 30b_moe: pp 0, dp 0, ep 0, tp 0.  Stage 0 of 4, layers.0 to layers.2."""
+"""Rank 0 of 512 of 30b_moe: pp 0, dp 0, ep 0, tp 0.  Stage 0 of 4, layers.0 to layers.3."""
 
 import stage_0 as stage
 

@@ -1,4 +1,4 @@
-"""Rank 511 of 512 of 30b_moe: pp 3, dp 1, ep 15, tp 3.  Stage 3 of 4, layers.13 to layers.15."""
+"""Rank 511 of 512 of 30b_moe: pp 3, dp 1, ep 15, tp 3.  Stage 3 of 4, layers.12 to layers.15."""
 
 import stage_3 as stage
 

@@ -1,4 +1,4 @@
-"""Stage 0 of 4 of 30b_moe: embed, layers.0 to layers.2.  Mesh pp 4  dp 2  ep 16  tp 4.
+"""Stage 0 of 4 of 30b_moe: embed, layers.0 to layers.3.  Mesh pp 4  dp 2  ep 16  tp 4.
 
 Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
 """
@@ -47,7 +47,7 @@ STACKED = {
 }
 UNITS = (
     ("embed", ("",)),
-    ("layer", ("layers.0", "layers.1", "layers.2")),
+    ("layer", ("layers.0", "layers.1", "layers.2", "layers.3")),
 )
 INPUTS = {
     "tokens": (("dp", "ep"), ()),
@@ -136,7 +136,7 @@ def add(x, ffn_out):
 
 
 def layer_forward(x, cos, sin, w, tape):
-    """layers.0 to layers.2.
+    """layers.0 to layers.3.
 
     x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
 

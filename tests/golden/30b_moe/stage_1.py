@@ -1,4 +1,4 @@
-"""Stage 1 of 4 of 30b_moe: layers.3 to layers.7.  Mesh pp 4  dp 2  ep 16  tp 4.
+"""Stage 1 of 4 of 30b_moe: layers.4 to layers.7.  Mesh pp 4  dp 2  ep 16  tp 4.
 
 Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
 """
@@ -41,7 +41,7 @@ STACKED = {
         "wqkv": ("wq", "wk", "wv"),
     },
 }
-UNITS = (("layer", ("layers.3", "layers.4", "layers.5", "layers.6", "layers.7")),)
+UNITS = (("layer", ("layers.4", "layers.5", "layers.6", "layers.7")),)
 ACTIVATIONS_IN = (Slot("x", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=True),)
 GRADIENTS_IN = (Slot("dx", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=False),)
 
@@ -109,7 +109,7 @@ def add(x, ffn_out):
 
 
 def layer_forward(x, cos, sin, w, tape):
-    """layers.3 to layers.7.
+    """layers.4 to layers.7.
 
     x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
 

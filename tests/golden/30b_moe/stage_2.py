@@ -1,4 +1,4 @@
-"""Stage 2 of 4 of 30b_moe: layers.8 to layers.12.  Mesh pp 4  dp 2  ep 16  tp 4.
+"""Stage 2 of 4 of 30b_moe: layers.8 to layers.11.  Mesh pp 4  dp 2  ep 16  tp 4.
 
 Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
 """
@@ -41,7 +41,7 @@ STACKED = {
         "wqkv": ("wq", "wk", "wv"),
     },
 }
-UNITS = (("layer", ("layers.8", "layers.9", "layers.10", "layers.11", "layers.12")),)
+UNITS = (("layer", ("layers.8", "layers.9", "layers.10", "layers.11")),)
 ACTIVATIONS_IN = (Slot("x", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=True),)
 GRADIENTS_IN = (Slot("dx", (LOCAL_BATCH, SEQ, HIDDEN), DTYPE, grad=False),)
 
@@ -109,7 +109,7 @@ def add(x, ffn_out):
 
 
 def layer_forward(x, cos, sin, w, tape):
-    """layers.8 to layers.12.
+    """layers.8 to layers.11.
 
     x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
 

@@ -1,4 +1,4 @@
-"""Stage 3 of 4 of 30b_moe: layers.13 to layers.15, head.  Mesh pp 4  dp 2  ep 16  tp 4.
+"""Stage 3 of 4 of 30b_moe: layers.12 to layers.15, head.  Mesh pp 4  dp 2  ep 16  tp 4.
 
 Shapes are one rank's own. S split, I the same, R the same but used differently, P summands.
 """
@@ -56,7 +56,7 @@ STACKED = {
     },
 }
 UNITS = (
-    ("layer", ("layers.13", "layers.14", "layers.15")),
+    ("layer", ("layers.12", "layers.13", "layers.14", "layers.15")),
     ("head", ("",)),
 )
 INPUTS = {
@@ -128,7 +128,7 @@ def add(x, ffn_out):
 
 
 def layer_forward(x, cos, sin, w, tape):
-    """layers.13 to layers.15.
+    """layers.12 to layers.15.
 
     x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)
 
