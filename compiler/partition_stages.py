@@ -1,6 +1,6 @@
 """Cuts the chain of calls into stages of balanced weight, and finds the loops in each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from moec.compiler.cut_evenly import cut_evenly
@@ -10,8 +10,10 @@ from moec.compiler.weigh_units import weigh_units
 from moec.dsl.diagnostics import plan_error
 
 
-def partition_stages(program: Program) -> Program:
+def partition_stages(program: Program, weigh: Callable[[Program], Mapping[str, float]] = weigh_units) -> Program:
     """Stages, with what crosses between them and the weights that several of them have.
+
+    `weigh` gives what a call of each unit weighs.
 
     Requires: typed units.
     Ensures:  every call is in one stage; of several stages, each has an element of a module list; what a later stage
@@ -19,7 +21,7 @@ def partition_stages(program: Program) -> Program:
     """
     axis = program.plan.pipeline_axis
     count = program.plan.mesh.axis(axis).size if axis else 1
-    cuts = _cuts(program, count)
+    cuts = _cuts(program, count, weigh(program))
     pieces = [program.calls[start:end] for start, end in zip((0, *cuts), (*cuts, len(program.calls)), strict=True)]
     spans = _spans(pieces, program)
     program, pieces = _set_apart(program, pieces, spans)
@@ -34,7 +36,7 @@ def partition_stages(program: Program) -> Program:
     return replace(program, calls=calls, stages=tuple(stages), spans=spans)
 
 
-def _cuts(program: Program, count: int) -> tuple[int, ...]:
+def _cuts(program: Program, count: int, by_unit: Mapping[str, float]) -> tuple[int, ...]:
     """Where stages begin, but for the first: with an element of a list, where that is most even."""
     calls = program.calls
     places = [n for n, call in enumerate(calls) if call.repeated]
@@ -43,7 +45,6 @@ def _cuts(program: Program, count: int) -> tuple[int, ...]:
         help = "a stage is made of elements of a ModuleList, or of a Sequential or ModuleDict of layers"
         headline = f"the model has {len(places)} layers in lists of modules, and {count} stages are asked for"
         raise plan_error("E411", headline, help, label=label)
-    by_unit = weigh_units(program)
     weights = [by_unit[call.unit] for call in calls]
     least = max(weights) * 1e-6 + 1.0  # of calls that weigh nothing, each stage has as many
     return cut_evenly([weight + least for weight in weights], places[1:], count)

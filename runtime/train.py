@@ -67,6 +67,7 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
         stop(str(fault) if rank == 0 else "", 1)
     except (Exception, SystemExit) as error:
         conclude(error, rank, folder, watch)
+    stop("", 0)  # threads of torch that are not done would abort an interpreter that ends by itself
 
 
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store, watch: Watch) -> None:

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from as_plan import plan_text
-from compiled import program_of
 from practices import practice_of
+from program_of import program_of
 from published import Run
 
 from moec.compiler.cost.dry_run import Rank, dry_run
@@ -87,5 +87,5 @@ def _code() -> str:
     cost = ROOT / "compiler/cost"
     folders = [ROOT / "compiler", ROOT / "runtime", ROOT / "dsl", Path(__file__).with_name("models")]
     files = [path for folder in folders for path in folder.rglob("*.py") if cost not in path.parents]
-    files += [cost / name for name in _RECORDED] + [Path(__file__).with_name("compiled.py")]
+    files += [cost / name for name in _RECORDED] + [Path(__file__).with_name("program_of.py")]
     return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks/cost_model"))
 
 from as_plan import NotExpressible, plan_of, plan_text, practice, why_not
-from compiled import program_of
+from program_of import program_of
 from published import Run, read, read_all
 
 from moec.compiler.build_model import build_model

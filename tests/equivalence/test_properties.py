@@ -45,7 +45,7 @@ CORNERS = [
 ]
 
 
-@pytest.mark.parametrize(("number", "corner"), enumerate(CORNERS))
+@pytest.mark.parametrize(("number", "corner"), [*enumerate(CORNERS)])
 def test_all_tokens_to_the_same_experts(number: int, corner: tuple[int, int, str], tmp_path: Path) -> None:
     """Each corner on one of the meshes."""
     equal_in(corner, *[*MESHES.values()][number % len(MESHES)], tmp_path)

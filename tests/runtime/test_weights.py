@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from moec.runtime.initial import Initial
+from moec.runtime.learning_rate import LearningRate
 from moec.runtime.optimizer import AdamW, Training, clip_factor
 from moec.runtime.place import Place
 from moec.runtime.weights import Weight, Weights
@@ -119,7 +120,7 @@ def test_a_buffer_may_have_a_dtype_of_its_own():
 
 
 def training(clip=None, precision="fp64", decay=0.1):
-    return Training(0.01, 0.9, 0.95, 1e-8, decay, clip, precision, 0)
+    return Training(LearningRate(0.01), 0.9, 0.95, 1e-8, decay, clip, "stop", precision, 0)
 
 
 @pytest.mark.parametrize("clip", [None, 0.5, 1e6])
@@ -139,7 +140,7 @@ def test_adamw_equals_that_of_torch(clip):
             theirs[name].grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(theirs.values(), clip or float("inf"))
         optimizer.step()
-        mine.step(norm.item())
+        mine.step(norm.item(), 0.01)
         for name, shard in weights.shards.items():
             torch.testing.assert_close(shard.value.detach(), theirs[name].detach(), rtol=1e-12, atol=1e-14)
         weights.zero_gradients()
@@ -147,12 +148,12 @@ def test_adamw_equals_that_of_torch(clip):
 
 def test_bf16_updates_that_are_too_small_for_it_add_up():
     weights = create(3, torch.bfloat16)
-    optimizer = AdamW(weights, Training(1e-4, 0.9, 0.95, 1e-8, 0.0, None, "bf16", 0))
+    optimizer = AdamW(weights, training(precision="bf16", decay=0.0))
     wq = weights["layer"][0].norm
     for _ in range(100):
         for family in weights.families:
             family.gradients.fill_(1.0)
-        optimizer.step(1.0)
+        optimizer.step(1.0, 1e-4)
     assert wq.dtype is torch.bfloat16 and wq.grad.dtype is torch.float32
     torch.testing.assert_close(wq.detach().float(), torch.full((6,), 0.99), rtol=0.004, atol=0)
 

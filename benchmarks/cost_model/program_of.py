@@ -3,8 +3,6 @@
 moec balances its stages, embedding and head included, while Megatron gives every stage the same number of layers.
 """
 
-from dataclasses import replace
-
 from as_plan import plan_of
 from published import Run
 
@@ -18,5 +16,4 @@ def program_of(run: Run) -> Program:
     """What moec makes of the run's plan."""
     program = compile_plan(plan_of(run), until="join_reductions")
     layers = {call.unit for call in program.calls if call.repeated}
-    counted = {name: replace(unit, cost=int(name in layers)) for name, unit in program.units.items()}
-    return schedule_microbatches(partition_stages(replace(program, units=counted)))
+    return schedule_microbatches(partition_stages(program, lambda _: {name: name in layers for name in program.units}))
