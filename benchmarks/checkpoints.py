@@ -64,7 +64,7 @@ def damaged(folder: Path, count: int) -> None:
         verified += any(name in fault or kind == "rename" for fault in faults_of(bad))
         try:
             with Checkpoint.open(bad) as checkpoint:
-                checkpoint.read("weight/w", ((0, 300), (0, 500)))
+                checkpoint.read("weight/w", ((0, 60), (0, 50)))
         except Damage:
             read += 1
     print(f"{count} damaged ({', '.join(f'{kind} {n}' for kind, n in sorted(kinds.items()))})")

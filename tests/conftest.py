@@ -1,8 +1,11 @@
 """Options of the tests, and the examples."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: small tensors, and tests run side by side
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.plan"))
 

@@ -256,6 +256,7 @@ def test_a_rank_that_fails_ends_all():
         measure(Order("abacus", 2, quick=True))
 
 
+@pytest.mark.sweep
 def test_quick(tmp_path, capsys):
     path = tmp_path / "hardware.toml"
     assert main(["calibrate", "--quick", "--device", "cpu", "--ranks", "2", "--name", "lab", "-o", str(path)]) == 0

@@ -92,7 +92,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE.keys())
+LONGEST = ("a long sum", "unknown settings", "axes", "blocks")
+MARKED = [
+    pytest.param(make, id=name, marks=pytest.mark.sweep if name in LONGEST else ()) for name, make in HOSTILE.items()
+]
+
+
+@pytest.mark.parametrize("make", MARKED)
 def test_hostile(tmp_path: Path, make) -> None:
     (tmp_path / "long.plan").write_text(make(), encoding="utf-8")
 

@@ -37,13 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("drawn")
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(text=plans(world=12))
 def test_equal(folder: Path, text: str) -> None:
     check(text, folder)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(drawn=modules(DRAWN))
 def test_modules_are_equal(folder: Path, drawn: Imported) -> None:
     check_module(drawn, folder)

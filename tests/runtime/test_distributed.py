@@ -107,6 +107,7 @@ def test_data_that_only_one_machine_has_is_refused_on_both(tiny, tmp_path):
         assert error.count("text 234 ") == 1 and error.count("text 279 ") == 1
 
 
+@pytest.mark.sweep
 def test_machines_with_different_programs_are_refused(tiny, tmp_path):
     made = tiny(2, 2)
     here, there = made.folder, tmp_path / "there"

@@ -37,7 +37,11 @@ REFUSED = (
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=str)
+LARGE = ("30b_moe", "llama_405b")
+MARKED = [pytest.param(plan, marks=pytest.mark.sweep) if plan.stem in LARGE else plan for plan in PLANS]
+
+
+@pytest.mark.parametrize("plan", MARKED, ids=str)
 def test_every_collective_is_accepted(plan: Path, compile_once) -> None:
     program, _ = compile_once(plan)
     check_types(program, emit(program, SMALL), {})

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("drawn")
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=QUIET, phases=GENERATE)
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=QUIET, phases=GENERATE)
 @given(pair=pairs(world=8))
 def test_pairs(folder, pair):
     check(pair, folder)
