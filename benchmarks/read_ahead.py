@@ -9,7 +9,6 @@ milliseconds, as a dataset of images would.
 """
 
 import argparse
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from statistics import median
 
 import torch
 import torch.distributed as dist
-from emitted import Emitted, join
+from emitted import Emitted
 from rivals.workload import Batch
-from step import arguments, prepare, report, sizes_of, source_of, take_turns
+from step import arguments, enter, report, source_of, take_turns
 
 from moec.runtime.data import Sample, Source
 
@@ -55,11 +54,7 @@ class Reading(Emitted):
 
 def main() -> None:
     options = arguments(__doc__, several=True, more=add_work)
-    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = sizes_of(options)
-    prepare()
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    folder, ranks = join(rank, world, mesh, sizes)
+    rank, world, mesh, sizes, folder, ranks = enter(options)
     source: Source = source_of(sizes)
     if options.work:
         source = Slowly(source, options.work / 1e3)

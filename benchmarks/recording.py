@@ -9,7 +9,6 @@ default the model and the mesh are those of examples/tiny_moe.plan.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -22,9 +21,9 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from emitted import Emitted, join
+from emitted import Emitted
 from rivals.workload import Batch, Sizes
-from step import WARM, arguments, prepare, report, sizes_of, source_of, take_turns
+from step import WARM, arguments, enter, report, source_of, take_turns
 from torch import Tensor
 
 from moec.runtime import routing
@@ -108,11 +107,7 @@ class ClockedWatch:
 
 def main() -> None:
     options = arguments(__doc__, several=True, more=as_tiny_moe)
-    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = sizes_of(options)
-    prepare()
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    folder, ranks = join(rank, world, mesh, sizes)
+    rank, world, mesh, sizes, folder, ranks = enter(options)
     source = source_of(sizes)
     recorded = Recorded(folder, source, ranks)
     contestants = {"plain": Plain(folder, source), "recorded": recorded}

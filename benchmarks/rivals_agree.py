@@ -16,15 +16,14 @@ from plain import Plain
 from rivals.by_hand import ByHand
 from rivals.parts import Parts
 from rivals.workload import Batch, Rival
-from step import sizes_of, source_of
+from step import mesh_of, sizes_of, source_of
 
 from moec.runtime.data import Source
 
 
 def main() -> None:
     options = arguments()
-    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = sizes_of(options)
+    mesh, sizes = mesh_of(options), sizes_of(options)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()

@@ -26,6 +26,7 @@ from rivals.workload import Batch, Rival, Sizes
 
 from moec.runtime.allocator import keep_freed_memory
 from moec.runtime.data import Shuffled, Source, read_text
+from moec.runtime.distributed import Distributed
 from moec.runtime.job import Input
 
 WARM = 3  # steps that are not counted
@@ -42,11 +43,7 @@ class Seconds:
 
 def main() -> None:
     options = arguments(__doc__, several=True)
-    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = sizes_of(options)
-    prepare()
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    folder, ranks = join(rank, world, mesh, sizes)
+    rank, world, mesh, sizes, folder, ranks = enter(options)
     source = source_of(sizes)
     rivals: dict[str, Rival] = {"moec": Emitted(folder, source), "by hand": ByHand(), "parts": Parts()}
     rivals = {name: rival for name, rival in rivals.items() if name.split()[-1] not in options.without}
@@ -58,10 +55,22 @@ def main() -> None:
     ranks.close()
 
 
+def enter(options: argparse.Namespace) -> tuple[int, int, dict[str, int], Sizes, Path, Distributed]:
+    """Join the job as this process's rank: rank and world, the mesh, sizes, folder of the programs, and the ranks."""
+    mesh, sizes = mesh_of(options), sizes_of(options)
+    prepare()
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return rank, world, mesh, sizes, *join(rank, world, mesh, sizes)
+
+
 def prepare() -> None:
     """As a rank of the emitted program does; the others profit as well."""
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def mesh_of(options: argparse.Namespace) -> dict[str, int]:
+    return {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
 
 
 def source_of(sizes: Sizes) -> Shuffled:

@@ -7,16 +7,15 @@ not count; they leave out what the job's store does in torchrun. A call of other
 counted and timed: that is measured by itself, on a call that does nothing.
 """
 
-import os
 import threading
 import time
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from emitted import Emitted, join
+from emitted import Emitted
 from rivals.workload import Batch
-from step import arguments, prepare, sizes_of, source_of
+from step import arguments, enter, source_of
 
 from moec.runtime.distributed import Distributed, find_store
 from moec.runtime.watch import Watch
@@ -27,11 +26,7 @@ CALLS = 20_000
 
 def main() -> None:
     options = arguments(__doc__, several=True)
-    mesh = {axis: int(size) for axis, size in (pair.split("=") for pair in options.mesh)}
-    sizes = sizes_of(options)
-    prepare()
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    folder, ranks = join(rank, world, mesh, sizes)
+    rank, world, mesh, sizes, folder, ranks = enter(options)
     source = source_of(sizes)
     job = Emitted(folder, source)
     job.setup(rank, world, mesh, sizes)

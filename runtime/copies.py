@@ -16,7 +16,7 @@ from torch import Tensor
 
 from moec.runtime.run import Run
 from moec.runtime.shard import Shard
-from moec.runtime.watch.verdict import Store
+from moec.runtime.store import Store
 
 _PIECE = 1 << 22  # elements that are summed at a time, which bounds the memory it takes
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -14,8 +14,8 @@ from moec.runtime.job import Job, Stated
 from moec.runtime.module_values import ModelFault, ModuleValues
 from moec.runtime.shard import Where
 from moec.runtime.weights import Values
+from moec.runtime.words import some
 
-_SHOWN = 8
 _INDEX = "model.safetensors.index.json"
 
 
@@ -42,9 +42,9 @@ class GivenWeights:
         names = {name: _name(name, weight, found) for name, weight in job.weights.items() if weight.saved}
         known = {other for name, weight in job.weights.items() for other in (name, *weight.also)}
         lines = [
-            *_listed("missing", [name for name in names if names[name] not in found]),
-            *_listed("not of the model", sorted(found.keys() - known)),
-            *_listed("of another shape", _misshapen(job, names, found)),
+            *some("missing", [name for name in names if names[name] not in found]),
+            *some("not of the model", sorted(found.keys() - known)),
+            *some("of another shape", _misshapen(job, names, found)),
         ]
         if lines:
             raise ModelFault("\n".join([f"{path} does not have the weights of {job.name}", *lines]))
@@ -115,8 +115,3 @@ def _misshapen(job: Job, names: Mapping[str, str], found: Mapping[str, tuple[Pat
         if tensor in found and found[tensor][1] != shape:
             wrong.append(f"{tensor} is {list(found[tensor][1])}, and the model's {list(shape)}")
     return wrong
-
-
-def _listed(what: str, items: Sequence[str]) -> list[str]:
-    lines = [f"  {what}: {item}" for item in items[:_SHOWN]]
-    return [*lines, f"  and {len(items) - _SHOWN} more like that"] if len(items) > _SHOWN else lines

@@ -7,8 +7,8 @@ from moec.runtime.copies import Copies
 from moec.runtime.ending import stop
 from moec.runtime.not_finite import end_with_origin, name_origin
 from moec.runtime.run import NotFinite, Run
+from moec.runtime.store import Store
 from moec.runtime.watch import Watch
-from moec.runtime.watch.verdict import Store
 
 _FOR_OTHERS = 3.0  # seconds in which they may come to the end of the step
 

@@ -4,21 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Protocol
 
-
-class Board(Protocol):
-    """Where all processes of a job can leave notes: a store of torch.distributed."""
-
-    def set(self, key: str, value: str, /) -> None: ...
-
-    def get(self, key: str, /) -> bytes: ...
-
-    def add(self, key: str, amount: int, /) -> int: ...
-
-    def check(self, keys: list[str], /) -> bool: ...
-
-    def wait(self, keys: list[str], timeout: timedelta, /) -> None: ...
+from moec.runtime.store import Store
+from moec.runtime.words import ranks_text
 
 
 class Refusal(Exception):
@@ -26,7 +14,7 @@ class Refusal(Exception):
 
 
 def shake_hands(
-    board: Board,
+    board: Store,
     rank: int,
     world: int,
     host: str,
@@ -52,7 +40,9 @@ def shake_hands(
     except RuntimeError:
         missing = [other for other in range(world) if not board.check([f"{name}/{other}"])]
         seconds = timeout.total_seconds()
-        raise Refusal(f"after {seconds:.0f} s, {len(missing)} of {world} have not come: {_ranks(missing)}") from None
+        raise Refusal(
+            f"after {seconds:.0f} s, {len(missing)} of {world} have not come: {ranks_text(missing)}"
+        ) from None
     verdict = board.get(f"{name}/verdict").decode()
     if verdict:
         raise Refusal(verdict)
@@ -74,7 +64,7 @@ def _faults(cards: Sequence[_Card]) -> str:
     if all(card.fault == cards[0].fault for card in cards):
         return cards[0].fault
     said = _grouped([(card.host, card.fault) for card in cards])
-    lines = [f"{_ranks(ranks)} on {host}: {fault}" for (host, fault), ranks in said.items() if fault]
+    lines = [f"{ranks_text(ranks)} on {host}: {fault}" for (host, fault), ranks in said.items() if fault]
     others = sum(not card.fault for card in cards)
     return "\n".join([*lines, f"  not so on {others} of {len(cards)} ranks: each machine reads files of its own"])
 
@@ -84,7 +74,7 @@ def _difference(cards: Sequence[_Card]) -> str:
     for name, fact in cards[0].facts.items():
         if any(card.facts[name] != fact for card in cards):
             said = _grouped([(card.host, card.facts[name]) for card in cards])
-            lines = [f"  {_ranks(ranks)} on {host}: {what}" for (host, what), ranks in said.items()]
+            lines = [f"  {ranks_text(ranks)} on {host}: {what}" for (host, what), ranks in said.items()]
             return "\n".join([f"{name} is not the same on all ranks", *lines])
     return ""
 
@@ -95,13 +85,3 @@ def _grouped(said: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]
     for rank, words in enumerate(said):
         ranks.setdefault(words, []).append(rank)
     return ranks
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    """`rank 3`, `ranks 0 to 3`, `ranks 0, 2, 5 and 9 more`."""
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    if list(ranks) == list(range(ranks[0], ranks[-1] + 1)):
-        return f"ranks {ranks[0]} to {ranks[-1]}"
-    shown = ", ".join([str(rank) for rank in ranks[:8]])
-    return f"ranks {shown} and {len(ranks) - 8} more" if len(ranks) > 8 else f"ranks {shown}"

@@ -47,6 +47,12 @@ class Shard:
         return tuple([slice(0, max(0, min(part.stop, size) - part.start)) for part, size in sizes])
 
     @property
+    def kept(self) -> Where:
+        """The part of the whole that the shard has, without padding."""
+        pairs = zip(self.where, self.inside, strict=True)
+        return tuple([slice(part.start, part.start + inside.stop) for part, inside in pairs])
+
+    @property
     def padded(self) -> bool:
         return any(part.stop > size for part, size in zip(self.where, self.weight.shape, strict=True))
 

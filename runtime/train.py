@@ -55,7 +55,6 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
         store = find_store(rank, world, timedelta(seconds=options.timeout))
     except RuntimeError as fault:
         stop(f"rank {rank}: {fault}", 1)
-        return
     watch = Watch(another_connection(store), rank, world, folder, options.timeout)
     watch.start(lambda: remedy(options.save))
     try:

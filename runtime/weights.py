@@ -121,7 +121,5 @@ def _full_name(prefix: str, weight: Weight) -> str:
 
 
 def _initialise(shard: Shard, initial: Values) -> None:
-    inside = shard.inside
-    where = tuple([slice(part.start, part.start + kept.stop) for part, kept in zip(shard.where, inside, strict=True)])
-    values = initial(shard.name, shard.weight.shape, shard.weight.init, where)
-    shard.value.detach()[inside].copy_(values)
+    values = initial(shard.name, shard.weight.shape, shard.weight.init, shard.kept)
+    shard.value.detach()[shard.inside].copy_(values)

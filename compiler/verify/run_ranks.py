@@ -137,9 +137,7 @@ def run_rank(module: ModuleType, setting: Setting) -> Outcome:
             outcome.losses.append(run.result.loss)
     for name, shard in run.weights.shards.items():
         outcome.weights[name] = shard.value.detach()[shard.inside]
-        outcome.where[name] = tuple(
-            slice(part.start, part.start + kept.stop) for part, kept in zip(shard.where, shard.inside, strict=True)
-        )
+        outcome.where[name] = shard.kept
     return outcome
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.manifest import MANIFEST
+from moec.checkpoint.new_file import NewFile
 
 _NAME = re.compile(r"step_([0-9]{8,19})(?:\.([0-9]{1,9}))?")
 _OURS = re.compile(r"rank_[0-9]{3,9}\.safetensors|manifest\.json(\.new)?")
@@ -70,14 +71,8 @@ def fresh(folder: Path, step: int) -> Path:
 def commit(folder: Path, text: bytes) -> None:
     """From the rename on, the folder is whole. All of its files are on the disk by now."""
     new = folder / f"{MANIFEST}.new"
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        rest = memoryview(text)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with NewFile(new) as file:
+        file.write(memoryview(text))
     _sync(folder)
     os.rename(new, folder / MANIFEST)
     _sync(folder)

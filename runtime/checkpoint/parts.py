@@ -32,9 +32,14 @@ def write_part(snapshot: Snapshot, rank: int, folder: Path) -> Part:
     """Write a rank's file into the folder of a step. Raises OSError."""
     if not snapshot.nbytes:
         return Part({}, {})
-    name = f"rank_{rank:05d}.safetensors"
+    name = file_of(rank)
     file, entries = snapshot.write(folder / name)
     return Part({name: file}, entries)
+
+
+def file_of(rank: int) -> str:
+    """The name of a rank's file."""
+    return f"rank_{rank:05d}.safetensors"
 
 
 def joined(

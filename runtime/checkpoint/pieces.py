@@ -37,10 +37,9 @@ def progress_of(run: Run, seed: int, data: str) -> Progress:
 
 
 def _pieces(run: Run, shard: Shard) -> Iterator[Piece]:
-    inside = shard.inside
-    box = tuple([(part.start, part.start + kept.stop) for part, kept in zip(shard.where, inside, strict=True)])
+    box = tuple([(part.start, part.stop) for part in shard.kept])
     owned = is_owner(shard.weight, run.place) and run.job.weights[shard.name].stages[0] == run.place.stage
     if volume(box) == 0:  # all of it is padding
         return
     for part, value in run.optimizer.parts(shard).items():
-        yield Piece(f"{part}/{shard.name}", shard.weight.shape, box, value[inside], owned)
+        yield Piece(f"{part}/{shard.name}", shard.weight.shape, box, value[shard.inside], owned)

@@ -11,12 +11,12 @@ from torch import Tensor
 from moec.checkpoint.damage import Damage
 from moec.runtime.checkpoint.pieces import pieces_of
 from moec.runtime.checkpoint.read import Checkpoint
-from moec.runtime.handshake import Board, shake_hands
+from moec.runtime.handshake import shake_hands
 from moec.runtime.job import Job
 from moec.runtime.run import Run
 from moec.runtime.shard import Where
-
-_SHOWN = 8
+from moec.runtime.store import Store
+from moec.runtime.words import some
 
 
 def unset(name: str, shape: Sequence[int], init: str, where: Where) -> Tensor:
@@ -32,9 +32,9 @@ def check_model(job: Job, checkpoint: Checkpoint) -> None:
     extra = sorted(found.keys() - expected.keys())
     other = [key for key in expected if key in found and found[key] != expected[key]]
     lines = [
-        *_listed("the checkpoint lacks", [(key, list(expected[key])) for key in missing]),
-        *_listed("the model has no", [(key, list(found[key])) for key in extra]),
-        *_listed("of another shape", [(key, f"{list(found[key])}, not {list(expected[key])}") for key in other]),
+        *some("the checkpoint lacks", [f"{key} {list(expected[key])}" for key in missing]),
+        *some("the model has no", [f"{key} {list(found[key])}" for key in extra]),
+        *some("of another shape", [f"{key} {list(found[key])}, not {list(expected[key])}" for key in other]),
     ]
     if lines:
         raise Damage("\n".join([f"{checkpoint.folder} is of another model than {job.name}", *lines]))
@@ -50,7 +50,7 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     run.step, run.cursor = progress.step, progress.cursor
 
 
-def restore_together(run: Run, checkpoint: Checkpoint, board: Board, timeout: timedelta) -> None:
+def restore_together(run: Run, checkpoint: Checkpoint, board: Store, timeout: timedelta) -> None:
     """The same on all ranks of a job: all go on if every one of them could read its part. Raises Refusal or Damage."""
     damage = None
     try:
@@ -72,8 +72,3 @@ def _expected(job: Job) -> dict[str, tuple[int, ...]]:
             for part in ("weight", "mean", "square") if weight.trainable else ("weight",):
                 found[f"{part}/{name}"] = weight.shape
     return found
-
-
-def _listed(what: str, items: Sequence[tuple[str, object]]) -> list[str]:
-    lines = [f"  {what}: {key} {detail}" for key, detail in items[:_SHOWN]]
-    return [*lines, f"  and {len(items) - _SHOWN} more like that"] if len(items) > _SHOWN else lines

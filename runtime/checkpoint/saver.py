@@ -11,30 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Protocol
 
 from moec.checkpoint.folders import commit, fresh, latest, prune, remove
 from moec.checkpoint.manifest import Progress, manifest_text
-from moec.runtime.checkpoint.parts import Part, joined, write_part
+from moec.runtime.checkpoint.parts import Part, file_of, joined, write_part
 from moec.runtime.checkpoint.pieces import pieces_of, progress_of
 from moec.runtime.checkpoint.snapshot import Snapshot
 from moec.runtime.run import Run
+from moec.runtime.store import Store
 
 _LOOK = 0.02  # seconds between looks at the store
-
-
-class Board(Protocol):
-    """Where all processes of a job can leave notes: a store of torch.distributed."""
-
-    def set(self, key: str, value: str, /) -> None: ...
-
-    def get(self, key: str, /) -> bytes: ...
-
-    def add(self, key: str, amount: int, /) -> int: ...
-
-    def delete_key(self, key: str, /) -> bool: ...
-
-    def check(self, keys: list[str], /) -> bool: ...
 
 
 class NotSaved(Exception):
@@ -57,10 +43,8 @@ class Saving:
 class Saver:
     """Saves one rank of a run, and on rank 0 the whole of it."""
 
-    def __init__(self, saving: Saving, run: Run, board: Board, host: str) -> None:
+    def __init__(self, saving: Saving, run: Run, board: Store, host: str) -> None:
         self.folder = saving.folder
-        self.seconds = 0.0
-        """That the last save held the run up for."""
         self.fault = ""
         """Why the last one was not saved, or ""."""
         self._saving = saving
@@ -80,14 +64,12 @@ class Saver:
 
     def save(self) -> None:
         """Begin to save the run as it is now. Waits for the save before, if that is still being written."""
-        started = time.perf_counter()
         self._join()
         self._snapshot.take()
         self._saved = self._run.step
         progress = progress_of(self._run, self._saving.seed, self._saving.data)
         self._thread = Thread(target=self._write, args=(progress,), name="moec-save", daemon=True)
         self._thread.start()
-        self.seconds = time.perf_counter() - started
 
     def finish(self) -> None:
         """Save the last step if that has not been done, and wait until it is; raises NotSaved if it could not be."""
@@ -161,4 +143,4 @@ class Saver:
             if self._run.place.rank == 0:
                 remove(folder)
             else:
-                os.unlink(folder / f"rank_{self._run.place.rank:05d}.safetensors")
+                os.unlink(folder / file_of(self._run.place.rank))

@@ -1,6 +1,5 @@
 """A copy of a rank's own slices in the memory of its host, from which a file is written while training goes on."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from moec.checkpoint.manifest import CHUNK, Entry, File, Slice
+from moec.checkpoint.new_file import NewFile
 from moec.runtime.checkpoint.dtypes import NAMES
 from moec.runtime.checkpoint.layout import layout_of
 from moec.runtime.checkpoint.pieces import Piece
@@ -46,10 +46,10 @@ class Snapshot:
         header = len(self._layout.header)
         ends = (*self._layout.starts[1:], self._layout.bytes)
         entries: dict[str, Entry] = {}
-        with _Writer(path) as writer:
-            head = writer.write(content[:header])
+        with NewFile(path) as file:
+            head = _written(content[:header], file)
             for piece, start, end in zip(self._layout.pieces, self._layout.starts, ends, strict=True):
-                crc = writer.write(content[start:end])
+                crc = _written(content[start:end], file)
                 kept = Slice(piece.box, path.name, start, crc)
                 entries[piece.key] = Entry(NAMES[piece.value.dtype], piece.shape, (kept,))
         return File(len(content), header, head), entries
@@ -59,33 +59,13 @@ class Snapshot:
         return self._buffer[start : start + size].view(piece.value.dtype).view(piece.value.shape)
 
 
-class _Writer:
-    """A new file. The kernel is asked to begin with the disk at once, and the last write waits for all of it."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._written = 0
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, fault: object, *_: object) -> None:
-        try:
-            if fault is None:
-                os.fsync(self._file)
-        finally:
-            os.close(self._file)
-
-    def write(self, content: memoryview) -> str:
-        """The check sums of its chunks."""
-        return "".join([f"{crc32(self._put(chunk)):08x}" for chunk in _chunks(content)])
-
-    def _put(self, chunk: memoryview) -> memoryview:
-        done = 0
-        while done < len(chunk):
-            done += os.write(self._file, chunk[done:])
-        self._written += done
-        return chunk
+def _written(content: memoryview, file: NewFile) -> str:
+    """The check sums of its chunks."""
+    sums = []
+    for chunk in _chunks(content):
+        sums.append(f"{crc32(chunk):08x}")
+        file.write(chunk)
+    return "".join(sums)
 
 
 def _chunks(content: memoryview) -> Iterator[memoryview]:

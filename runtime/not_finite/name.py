@@ -7,8 +7,8 @@ from types import ModuleType
 from moec.runtime.not_finite.origin import Origin, first_of
 from moec.runtime.not_finite.replay import trace
 from moec.runtime.run import Run
+from moec.runtime.store import Store
 from moec.runtime.watch import Watch
-from moec.runtime.watch.verdict import Store
 
 _MEND = "nothing was updated, and no later step is saved; train { not_finite = skip } leaves such steps out"
 _AGAIN = "and all was finite when the step was run again: its hardware may be at fault"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from moec.runtime.store import Store
 from moec.runtime.watch.pulse import Card, Pulse, read_card, read_pulse, written
-from moec.runtime.watch.verdict import Store
 
 
 def post_card(store: Store, rank: int, card: Card) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moec.runtime.watch.pulse import Pulse, steady
+from moec.runtime.words import ranks_text
 
 _LEAST = 0.5  # of the time-out, for which one that keeps others waiting has not made a call
 
@@ -45,16 +46,6 @@ def _deadlock(pulses: Mapping[int, Pulse]) -> Finding:
     said = "; ".join(f"{ranks_text(ranks)} in {at or 'the start'}" for at, ranks in others[:4])
     alone = f"waits, as do {said}" if others else "waits, as do all others, in one place"
     return Finding(few[1][0], f"{alone}: what they call does not meet{_others(few[1])}")
-
-
-def ranks_text(ranks: list[int]) -> str:
-    """`rank 3`, `ranks 0 to 3`, `ranks 0, 2, 5 and 9 more`."""
-    if len(ranks) == 1:
-        return f"rank {ranks[0]}"
-    if ranks == list(range(ranks[0], ranks[-1] + 1)):
-        return f"ranks {ranks[0]} to {ranks[-1]}"
-    shown = ", ".join([str(rank) for rank in ranks[:8]])
-    return f"ranks {shown} and {len(ranks) - 8} more" if len(ranks) > 8 else f"ranks {shown}"
 
 
 def _others(ranks: list[int]) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from socket import gethostname
 from typing import Protocol
 
+from moec.runtime.store import Store
 from moec.runtime.watch import board
 from moec.runtime.watch.plan_lines import PlanLines
 from moec.runtime.watch.pulse import Card, Pulse, machine
 from moec.runtime.watch.sight import Sight, look
-from moec.runtime.watch.verdict import FAILED, Store, Verdict, this_machine
+from moec.runtime.watch.verdict import FAILED, Verdict, this_machine
 
 
 class Running(Protocol):

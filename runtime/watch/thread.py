@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 from moec.runtime.watch import board
 from moec.runtime.watch.inquiry import Inquiry
-from moec.runtime.watch.judge import Finding, ranks_text
+from moec.runtime.watch.judge import Finding
 from moec.runtime.watch.listener import Listener
 from moec.runtime.watch.neighbourhood import Neighbourhood
 from moec.runtime.watch.own import Own
 from moec.runtime.watch.signals import CALLS_TO_END, Mailbox
 from moec.runtime.watch.slow import SlowRanks
 from moec.runtime.watch.verdict import INTERRUPTED, TERMINATED, Verdict, post, posted, tell
+from moec.runtime.words import ranks_text
 
 _MISSED = 5  # looks at the store that fail in a row: it is gone
 

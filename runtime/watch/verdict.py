@@ -7,7 +7,8 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+
+from moec.runtime.store import Store
 
 FAILED, USAGE, TERMINATED, INTERRUPTED = 1, 2, 75, 130
 """Exit statuses: of a run that failed, of a fault of the user's, of SIGTERM (EX_TEMPFAIL) and of Ctrl-C."""
@@ -17,22 +18,6 @@ NOTE = "MOEC_VERDICT"
 
 _KEY = "watch/verdict"
 _LATER = 2  # seconds
-
-
-class Store(Protocol):
-    """Where the processes of a job leave notes for each other."""
-
-    def set(self, key: str, value: str, /) -> None: ...
-
-    def get(self, key: str, /) -> bytes: ...
-
-    def add(self, key: str, amount: int, /) -> int: ...
-
-    def check(self, keys: list[str], /) -> bool: ...
-
-    def delete_key(self, key: str, /) -> bool: ...
-
-    def compare_set(self, key: str, expected: str, desired: str, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

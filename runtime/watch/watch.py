@@ -7,12 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from moec.runtime.store import Store
 from moec.runtime.watch import board
 from moec.runtime.watch.own import Own, Running, Talking
 from moec.runtime.watch.pulse import Card, stage_text
 from moec.runtime.watch.signals import Mailbox
 from moec.runtime.watch.thread import Watcher
-from moec.runtime.watch.verdict import TERMINATED, USAGE, Store, Verdict, note_for_parent, post, tell, this_machine
+from moec.runtime.watch.verdict import TERMINATED, USAGE, Verdict, note_for_parent, post, tell, this_machine
 
 
 class Watch:
