@@ -11,6 +11,7 @@ from typing import NoReturn
 from moec.checkpoint.folders import latest
 from moec.runtime.watch import Watch
 from moec.runtime.watch.sight import instruction
+from moec.runtime.watch.verdict import USAGE
 
 _TALKING = ("distributed.py", "exchange.py")  # where an error is that another rank's end makes
 _LONG = 160  # characters of an error that a line has room for
@@ -28,7 +29,7 @@ def remedy(save: str | None) -> str:
 def refuse(fault: Exception, watch: Watch) -> NoReturn:
     """End because of a fault of the user's: before the first step all ranks know it, later one may be the first."""
     if watch.in_a_step:
-        stop("", watch.fail(f"cannot go on: {fault}", "", ""))
+        stop("", watch.fail(f"cannot go on: {fault}", "", "", USAGE))
     watch.refuse(str(fault))
     stop_together(str(fault))
 

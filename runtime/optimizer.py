@@ -11,7 +11,7 @@ from torch.optim.adamw import adamw
 from moec.runtime.buffers import Block
 from moec.runtime.learning_rate import LearningRate
 from moec.runtime.shard import Shard
-from moec.runtime.weights import Weights
+from moec.runtime.weights import Values, Weights
 
 _PIECE = 1 << 14  # elements whose squares are summed in their own precision
 
@@ -54,13 +54,20 @@ class AdamW:
     """
 
     def __init__(self, weights: Weights, training: Training) -> None:
-        self._training = training
+        self._weights, self._training = weights, training
         self._states = tuple([_state(block) for family in weights.families for block in family.blocks])
         decays = [training.weight_decay if state.block.decay else 0.0 for state in self._states]
         self._by_decay = [
             (decay, [state for state, its in zip(self._states, decays, strict=True) if its == decay])
             for decay in dict.fromkeys(decays)
         ]
+
+    def initialise(self, initial: Values) -> None:
+        """Set what every weight is before the first step, unrounded where it is updated. Padding stays zero."""
+        for shard in self._weights.shards.values():
+            values = initial(shard.name, shard.weight.shape, shard.weight.init, shard.kept)
+            self.parts(shard)["weight"].detach()[shard.inside].copy_(values)
+        self.restored(0)
 
     @property
     def nbytes(self) -> int:

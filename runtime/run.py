@@ -51,8 +51,9 @@ class Run:
         self.job = job
         self.place = place_of(rank)
         self.device = torch.device(device)
-        self.weights = Weights.create(stage, rank, initial, job.training.dtype, self.device)
+        self.weights = Weights.create(stage, rank, job.training.dtype, self.device)
         self.optimizer = AdamW(self.weights, job.training)
+        self.optimizer.initialise(initial)
         self.tables: dict[str, Tensor] = {}
         if hasattr(stage, "make_tables"):
             self.tables = {name: table.to(self.device) for name, table in stage.make_tables().items()}

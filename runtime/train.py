@@ -17,15 +17,14 @@ from moec.checkpoint.damage import Damage
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
 from moec.runtime.certificate import Local, mixed, warning
-from moec.runtime.checkpoint.restore import restore_together, unset
-from moec.runtime.checkpoint.resume import resumed, said, seed_of
+from moec.runtime.checkpoint.restore import restore_together
+from moec.runtime.checkpoint.resume import said
 from moec.runtime.checkpoint.saver import NotSaved, Saver, Saving
-from moec.runtime.data import DataFault, Wanted, open_data
+from moec.runtime.data import DataFault
 from moec.runtime.deterministic import make_deterministic
 from moec.runtime.distributed import another_connection, connect, find_store
 from moec.runtime.ending import conclude, refuse, remedy, stop
-from moec.runtime.evaluate import Evaluation, held_out_loss
-from moec.runtime.given_weights import fingerprint, initial_values
+from moec.runtime.evaluate import held_out_loss
 from moec.runtime.guard import Guard
 from moec.runtime.handshake import Refusal, shake_hands
 from moec.runtime.job import Job, read_job
@@ -33,7 +32,8 @@ from moec.runtime.launch import rank_name
 from moec.runtime.module_values import ModelFault
 from moec.runtime.options import parse_options
 from moec.runtime.place import place_of
-from moec.runtime.recorder import Recorder, Recording
+from moec.runtime.prepared import Prepared
+from moec.runtime.recorder import Recorder
 from moec.runtime.run import NothingValid, Run
 from moec.runtime.watch import Watch
 
@@ -72,57 +72,32 @@ def main(folder: str | Path, arguments: list[str] | None = None) -> None:
 def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store: Store, watch: Watch) -> None:
     sys.path[:0] = [str(folder), *(job.model.path if job.model else ())]
     name = rank_name(rank, job.world_size)
-    rank_module = importlib.import_module(name)
-    place = place_of(rank_module)
-    watch.knows(rank_module, place.alike)
+    program = importlib.import_module(name)
+    place = place_of(program)
+    watch.knows(program, place.alike)
     if options.deterministic:
         make_deterministic()
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
-    local = Local.read(folder, f"{name}.py")
-    facts = {"the program": local.digest, "moec": moec.__version__, "torch": torch.__version__}
-    try:
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-        checkpoint = resumed(job, options.resume, options.save, restarted)
-        seed = seed_of(options.seed, job.training.seed, checkpoint)
-        data = open_data(job, Wanted.of(options), seed)
-        evaluation = Evaluation.of(options, data.held_out, job.batch) if data.held_out else None
-        values = unset if checkpoint else initial_values(job, seed)
-        recording = Recording.of(options, rank)
-        recording.check()
-    except (Damage, DataFault, ModelFault) as fault:
-        shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, str(fault), timeout)
-        raise
-    facts["the seed"] = str(seed)
-    facts["--deterministic"] = str(options.deterministic)
-    facts["the data"] = data.training.fingerprint
-    facts["the evaluation"] = str(evaluation)
-    facts["the initial weights"] = fingerprint(Path(job.initial)) if job.initial and not checkpoint else "drawn"
-    facts["the checkpoint"] = f"{checkpoint.folder.name} {checkpoint.manifest.digest}" if checkpoint else "none"
-    cards = shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, "", timeout)
-    refused = mixed(cards)
-    doubt = warning(folder, local, cards) if refused or rank == 0 else ""
-    if doubt and refused:
-        raise Refusal(refused)
-    _warn(doubt, folder)
+    prepared = _agree(folder, job, options, rank, Local.read(folder, f"{name}.py"), store)
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout + _AFTER_THE_WATCH)
     communicator.use(ranks)
-    run = Run(rank_module, job, values, data.training, device)
-    if checkpoint:
-        restore_together(run, checkpoint, store, timeout)
+    run = Run(program, job, prepared.values, prepared.data, device)
+    if prepared.checkpoint:
+        restore_together(run, prepared.checkpoint, store, timeout)
         if rank == 0:
-            print(said(checkpoint, data.training.fingerprint, options.steps), flush=True)
-    saver = _saver(folder, options, run, store, seed, data.training.fingerprint) if options.save else None
-    recorder = Recorder(recording, run, ranks)
-    guard = Guard(run, rank_module, store, watch, options.check_copies)
+            print(said(prepared.checkpoint, prepared.data.fingerprint, options.steps), flush=True)
+    saver = _saver(folder, options, run, store, prepared) if options.save else None
+    recorder = Recorder(prepared.recording, run, ranks)
+    guard = Guard(run, program, store, watch, options.check_copies)
     watch.follow(run, ranks)
     ahead = run.read_ahead()
     while run.step < options.steps and not run.stopping:
         recorder.begin()
         guard.step()
         recorder.end()
-        if evaluation and evaluation.due(run.step) and not run.stopping:
-            recorder.held_out(held_out_loss(rank_module, run, evaluation))
+        if prepared.evaluation and prepared.evaluation.due(run.step) and not run.stopping:
+            recorder.held_out(held_out_loss(program, run, prepared.evaluation))
         if saver:
             saver.after_step()
     ahead.close()
@@ -135,16 +110,32 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
     ranks.close()
 
 
-def _saver(folder: Path, options: argparse.Namespace, run: Run, store: Store, seed: int, data: str) -> Saver:
+def _agree(folder: Path, job: Job, options: argparse.Namespace, rank: int, local: Local, store: Store) -> Prepared:
+    """What this rank begins with, once all have come and begin with the same. Raises Refusal, on all of them."""
+    prepared, fault = None, None
+    try:
+        prepared = Prepared.read(job, options, rank, local)
+    except (Damage, DataFault, ModelFault) as found:
+        fault = found
+    facts = prepared.facts if prepared else {}
+    timeout = timedelta(seconds=options.timeout)
+    cards = shake_hands(store, rank, job.world_size, gethostname(), facts, local.card, str(fault or ""), timeout)
+    assert prepared, "a fault on any rank is a refusal on all"
+    refused = mixed(cards)
+    doubt = warning(folder, local, cards) if refused or rank == 0 else ""
+    if doubt and refused:
+        raise Refusal(refused)
+    if doubt:
+        print(f"warning: {doubt}; moec verify PLAN --build {folder}", file=sys.stderr, flush=True)
+    return prepared
+
+
+def _saver(folder: Path, options: argparse.Namespace, run: Run, store: Store, prepared: Prepared) -> Saver:
     versions = {"moec": moec.__version__, "torch": torch.__version__}
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    saving = Saving(Path(options.save), options.every, options.keep, seed, data, versions, plan)
+    data = prepared.data.fingerprint
+    saving = Saving(Path(options.save), options.every, options.keep, prepared.seed, data, versions, plan)
     return Saver(saving, run, another_connection(store), gethostname())
-
-
-def _warn(why: str, folder: Path) -> None:
-    if why:
-        print(f"warning: {why}; moec verify PLAN --build {folder}", file=sys.stderr, flush=True)
 
 
 def _device(kind: str) -> torch.device:

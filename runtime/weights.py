@@ -44,18 +44,14 @@ class Weights:
         return len(self.units)
 
     @staticmethod
-    def create(
-        stage: ModuleType, rank: ModuleType, initial: Values, dtype: torch.dtype, device: torch.device | str
-    ) -> "Weights":
-        """Make this rank's slices of the weights that the stage's UNITS have, with their initial values."""
+    def create(stage: ModuleType, rank: ModuleType, dtype: torch.dtype, device: torch.device | str) -> "Weights":
+        """Make this rank's slices of the weights that the stage's UNITS have, all zero: see AdamW.initialise."""
         place = place_of(rank)
         tables: Mapping[str, Mapping[str, Weight]] = stage.WEIGHTS
         check_stated(rank.SLICES, tables, place)
         stacks: Stacks = stage.STACKED if hasattr(stage, "STACKED") else {}
         side_by_side = _side_by_side(stage.UNITS, tables, stacks)
         shards, families = allocate(_by_name(stage.UNITS, tables), side_by_side, place, dtype, torch.device(device))
-        for shard in shards.values():
-            _initialise(shard, initial)
         units = []
         kinds: dict[str, tuple[SimpleNamespace, ...]] = {}
         for kind, prefixes in stage.UNITS:
@@ -118,8 +114,3 @@ def _by_name(
 
 def _full_name(prefix: str, weight: Weight) -> str:
     return f"{prefix}.{weight.name}" if prefix else weight.name
-
-
-def _initialise(shard: Shard, initial: Values) -> None:
-    values = initial(shard.name, shard.weight.shape, shard.weight.init, shard.kept)
-    shard.value.detach()[shard.inside].copy_(values)

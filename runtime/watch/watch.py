@@ -13,7 +13,7 @@ from moec.runtime.watch.own import Own, Running, Talking
 from moec.runtime.watch.pulse import Card, stage_text
 from moec.runtime.watch.signals import Mailbox
 from moec.runtime.watch.thread import Watcher
-from moec.runtime.watch.verdict import TERMINATED, USAGE, Verdict, note_for_parent, post, tell, this_machine
+from moec.runtime.watch.verdict import FAILED, TERMINATED, USAGE, Verdict, note_for_parent, post, tell, this_machine
 
 
 class Watch:
@@ -69,9 +69,10 @@ class Watch:
         self.leave()
         note_for_parent(Verdict(line, self._own.rank, this_machine(), USAGE))
 
-    def fail(self, what: str, at: str, before: str) -> int:
+    def fail(self, what: str, at: str, before: str, status: int = FAILED) -> int:
         """This rank cannot go on, and all end. Gives the status to end with."""
-        return self.end(self._own.verdict(self._own.said(self._own.rank, what, at), culprit=self._own.rank), before)
+        rank = self._own.rank
+        return self.end(self._own.verdict(self._own.said(rank, what, at), status, culprit=rank), before)
 
     def end(self, verdict: Verdict, before: str = "") -> int:
         """Unless another rank was first: then what it found is why. Gives the status to end with."""

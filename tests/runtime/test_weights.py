@@ -45,7 +45,13 @@ def stage(index):
 
 
 def create(rank, dtype=torch.float64):
-    return Weights.create(stage(rank // 12), rank_file(rank), Initial(0), dtype, "cpu")
+    return initialised(stage(rank // 12), rank_file(rank), dtype)
+
+
+def initialised(module, rank, dtype, initial=None):
+    weights = Weights.create(module, rank, dtype, "cpu")
+    AdamW(weights, training()).initialise(initial or Initial(0))
+    return weights
 
 
 def whole(name, weight):
@@ -96,7 +102,7 @@ def test_every_logical_element_counts_once_in_the_norm():
 def test_a_weight_that_two_units_share_is_one_tensor():
     module = stage(0)
     module.UNITS = (("embed", ("",)), ("head", ("",)))
-    weights = Weights.create(module, rank_file(0), Initial(0), torch.float32, "cpu")
+    weights = initialised(module, rank_file(0), torch.float32)
     assert weights["embed"][0].tokens is weights["head"][0].tokens and len(weights.shards) == 1
 
 
@@ -104,7 +110,7 @@ def test_a_buffer_is_no_parameter():
     module = stage(0)
     module.WEIGHTS = {"layer": {"mean": Weight("mean", (4,), ((),), "", "ones", trainable=False)}}
     module.UNITS = (("layer", ("layers.0",)),)
-    weights = Weights.create(module, rank_file(0), Initial(0), torch.float32, "cpu")
+    weights = initialised(module, rank_file(0), torch.float32)
     mean = weights["layer"][0].mean
     assert not mean.requires_grad and mean.tolist() == [1.0] * 4 and weights.families == ()
     assert AdamW(weights, training()).squared_norm() == 0
@@ -115,7 +121,7 @@ def test_a_buffer_may_have_a_dtype_of_its_own():
     index = Weight("index", (4,), (("tp",),), "", "module", trainable=False, dtype=torch.int64)
     module.WEIGHTS, module.UNITS = {"layer": {"index": index}}, (("layer", ("layers.0",)),)
     initial = Initial(0, lambda name, shape, init, where: torch.arange(4.0, dtype=torch.float64)[where])
-    weights = Weights.create(module, rank_file(1), initial, torch.bfloat16, "cpu")
+    weights = initialised(module, rank_file(1), torch.bfloat16, initial)
     assert weights["layer"][0].index.tolist() == [2, 3]
 
 
@@ -156,6 +162,16 @@ def test_bf16_updates_that_are_too_small_for_it_add_up():
         optimizer.step(1.0, 1e-4)
     assert wq.dtype is torch.bfloat16 and wq.grad.dtype is torch.float32
     torch.testing.assert_close(wq.detach().float(), torch.full((6,), 0.99), rtol=0.004, atol=0)
+
+
+def test_under_bf16_what_is_updated_begins_unrounded():
+    weights = Weights.create(stage(0), rank_file(3), torch.bfloat16, "cpu")
+    optimizer = AdamW(weights, training(precision="bf16"))
+    optimizer.initialise(Initial(0))
+    shard = weights.shards["layers.1.wq.weight"]
+    begun = whole("layers.1.wq.weight", LAYER["wq"])[4:].float()
+    assert optimizer.parts(shard)["weight"][:3].equal(begun) and not begun.bfloat16().float().equal(begun)
+    assert shard.value.detach()[:3].equal(begun.bfloat16())
 
 
 def test_the_clip_factor_is_that_of_torch():

@@ -174,11 +174,10 @@ class TypedStage:
         return spmd.assert_type(x, {axis: type_of(value.placement, axis) for axis in spmd.current_mesh_names() or {}})
 
     def _weights(self) -> Weights:
-        def values(name: str, shape: Sequence[int], init: str, where: Sequence[slice]) -> Tensor:
-            return torch.ones([part.stop - part.start for part in where], dtype=torch.float64)
-
         with spmd.no_typecheck():
-            weights = Weights.create(self.module, self.rank, values, torch.float64, "cpu")
+            weights = Weights.create(self.module, self.rank, torch.float64, "cpu")
+            for shard in weights.shards.values():
+                shard.value.detach()[shard.inside] = 1
         tables: Mapping[str, Mapping[str, Weight]] = self.module.WEIGHTS
         stacks = self.module.STACKED if hasattr(self.module, "STACKED") else {}
         for kind, instances in weights.kinds.items():
