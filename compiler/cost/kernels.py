@@ -27,6 +27,8 @@ class Kernel:
     writes: tuple[tuple[int, int], ...] = ()
     gradient: bool = False
     """A product that adds to the gradient of a weight."""
+    itemsize: int = 0
+    """Bytes of an element of what is multiplied; 0: as the plan's precision has it."""
 
     @property
     def joins(self) -> bool:
@@ -41,7 +43,8 @@ def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
         return through_memory + machine.launch
     if not kernel.flops:  # experts without rows
         return through_memory + machine.launch
-    peak = (machine.compute_float8 if float8 and kernel.kind == "product" else machine.compute) * machine.efficiency
+    itemsize = 1 if float8 and kernel.kind == "product" and kernel.itemsize <= 2 else kernel.itemsize
+    peak = machine.rates.get(itemsize, machine.compute) * machine.efficiency
     match kernel.kind:
         case "attention":
             share = machine.attention[0]

@@ -26,6 +26,7 @@ _NUMBERS = (
 """Fields that are plain numbers in an entry of the table."""
 
 _PRECISIONS = {"bf16": "half", "fp32": "single", "fp64": "double"}
+_BYTES = {"float8": 1, "half": 2, "single": 4, "double": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Machine:
     """gpu or cpu: which operators PyTorch has as one kernel."""
     compute: float
     """FLOP/s of matrix products in the plan's precision, without sparsity."""
-    compute_float8: float
-    """In 8 bits; as `compute` where it has none."""
+    rates: Mapping[int, float]
+    """The same by the bytes of an element; of those that are not in it, `compute` is what is known."""
     efficiency: float
     """Of `compute`, by a large matrix product."""
     units: float
@@ -146,7 +147,7 @@ def _unknown(plan: Plan, name: str, known: Table, said: Mapping[str, object]) ->
 
 
 def _machine(name: str, entry: Mapping[str, object], precision: str) -> Machine:
-    compute, float8 = _rates(entry["compute"], precision)
+    compute, rates = _rates(entry["compute"], precision)
     forward, backward = entry["attention"] if isinstance(entry["attention"], list) else (1.0, 1.0)
     link = _number(entry["link_bandwidth"])
     return Machine(
@@ -154,7 +155,7 @@ def _machine(name: str, entry: Mapping[str, object], precision: str) -> Machine:
         title=str(entry["title"]),
         processor=str(entry["processor"]),
         compute=compute,
-        compute_float8=float8,
+        rates=rates,
         attention=(_number(forward), _number(backward)),
         link_peer_bandwidth=_number(entry.get("link_peer_bandwidth", link)),
         ranks_per_node=int(_number(entry["ranks_per_node"])),
@@ -164,16 +165,15 @@ def _machine(name: str, entry: Mapping[str, object], precision: str) -> Machine:
     )
 
 
-def _rates(rates: object, precision: str) -> tuple[float, float]:
-    """FLOP/s in the plan's precision, and in 8 bits."""
+def _rates(rates: object, precision: str) -> tuple[float, dict[int, float]]:
+    """FLOP/s in the plan's precision, and by the bytes of an element."""
     if not isinstance(rates, dict):
-        return _number(rates), _number(rates)
+        return _number(rates), {}
     missing = _PRECISIONS[precision] not in rates
     if missing:
         headline = f"the hardware does not say how fast it computes in {precision}"
         raise plan_error("E119", headline, f"give `compute` a rate in {_PRECISIONS[precision]} precision")
-    compute = _number(rates[_PRECISIONS[precision]])
-    return compute, _number(rates.get("float8", compute))
+    return _number(rates[_PRECISIONS[precision]]), {_BYTES[key]: _number(rate) for key, rate in rates.items()}
 
 
 def _read(path: Path) -> Table:

@@ -398,14 +398,16 @@ def _kernel(recorder: Recorder, func: OpOverload, inputs: Sequence[Tensor], outp
         rows, depth, columns = left.shape[-2], left.shape[-1], right.shape[-1]
         kind = "grouped" if left.dim() == 3 else "product"
         flops = 2.0 * count * rows * depth * columns
-        return Kernel(name, kind, flops, moved, (count, rows, columns, depth), region, reads, writes)
+        sizes = count, rows, columns, depth
+        return Kernel(name, kind, flops, moved, sizes, region, reads, writes, itemsize=left.element_size())
     if func in _CONVOLUTIONS:
         times = _CONVOLUTIONS[func]
         weight = inputs[times]
         image = outputs[0] if times == 1 else inputs[0]
         rows, depth = image.numel() // image.shape[1], prod(weight.shape[1:])
         flops = 2.0 * times * rows * depth * weight.shape[0]
-        return Kernel(name, "product", flops, moved, (1, rows, weight.shape[0], depth), region, reads, writes)
+        sizes = 1, rows, weight.shape[0], depth
+        return Kernel(name, "product", flops, moved, sizes, region, reads, writes, itemsize=weight.element_size())
     return Kernel(name, "memory", 0.0, moved, region=region, reads=reads, writes=writes)
 
 

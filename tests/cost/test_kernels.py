@@ -40,6 +40,22 @@ def test_many_small_products_fill_what_one_does_not(machine: Machine):
     assert fill((64, 256, 256, 4096), machine) > fill((1, 256, 256, 4096), machine)
 
 
+def test_a_product_of_wider_elements_has_their_rate(machine: Machine):
+    assert machine.rates == {2: machine.compute, 4: 19.5e12, 8: 9.7e12}
+    wide = replace(product(*LARGE), itemsize=4)
+    assert seconds(wide, machine) == pytest.approx(
+        seconds(product(*LARGE), machine) * machine.compute / 19.5e12, rel=0.01
+    )
+    assert seconds(wide, replace(machine, rates={})) == seconds(product(*LARGE), machine)
+
+
+def test_in_eight_bits_runs_what_would_run_in_sixteen(machine: Machine):
+    machine = replace(machine, rates={1: 2 * machine.compute, 4: machine.compute / 16})
+    half, single = (replace(product(*LARGE), itemsize=size) for size in (2, 4))
+    assert seconds(half, machine, float8=True) < 0.6 * seconds(half, machine)
+    assert seconds(single, machine, float8=True) == seconds(single, machine)
+
+
 def test_products_of_experts_have_a_rate_of_their_own(machine: Machine):
     grouped = replace(product(*LARGE), kind="grouped")
     slower = replace(machine, grouped=0.5)

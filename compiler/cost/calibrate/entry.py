@@ -43,7 +43,6 @@ def _values(fit: MachineFit) -> dict[str, str]:
     """Every number of a machine; FLOP/s by precision."""
     rates = [f"{precision} = {_number(rate)}" for precision, rate in fit.compute.items()]
     numbers = {field: _number(x) for field, x in asdict(fit.machine).items() if isinstance(x, int | float)}
-    del numbers["compute_float8"]
     attention = _listed(map(_number, fit.machine.attention))
     return numbers | {"compute": f"{{ {', '.join(rates)} }}", "attention": attention}
 

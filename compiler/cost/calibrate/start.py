@@ -13,7 +13,7 @@ UNKNOWN = "gpu"
 
 _SAID = {
     *("name", "title", "processor", "efficiency", "memory_efficiency", "attention"),
-    *("ranks_per_node", "assumed", "sources"),
+    *("rates", "ranks_per_node", "assumed", "sources"),
 }
 
 
@@ -45,6 +45,7 @@ def start_machine(order: Order, processor: Processor) -> Machine:
         processor="gpu" if order.device == "cuda" else "cpu",
         efficiency=1.0,
         memory_efficiency=1.0,
+        rates={},
         attention=(1.0, 1.0),
         ranks_per_node=order.ranks,
         assumed=(),
