@@ -13,6 +13,7 @@ from moec.runtime.watch import Watch
 from moec.runtime.watch.sight import instruction
 from moec.runtime.watch.verdict import USAGE
 
+_FOR_THE_FIRST = 0.5  # seconds in which one of a machine's ranks says what all know, before torchrun ends it
 _TALKING = ("distributed.py", "exchange.py")  # where an error is that another rank's end makes
 _LONG = 160  # characters of an error that a line has room for
 _OWN = ("allocate", "out of memory")  # words of one that is the rank's own, wherever it is
@@ -27,11 +28,13 @@ def remedy(save: str | None) -> str:
 
 
 def refuse(fault: Exception, watch: Watch) -> NoReturn:
-    """End because of a fault of the user's: before the first step all ranks know it, later one may be the first."""
+    """End because of a fault of the user's: before the first step all ranks know it, and one of a machine says it."""
     if watch.in_a_step:
         stop("", watch.fail(f"cannot go on: {fault}", "", "", USAGE))
-    watch.refuse(str(fault))
-    stop_together(str(fault))
+    if watch.refuse(str(fault)):
+        print(fault, file=sys.stderr, flush=True)
+    time.sleep(_FOR_THE_FIRST)
+    stop("", USAGE)
 
 
 def conclude(error: BaseException, rank: int, folder: Path, watch: Watch) -> NoReturn:
@@ -67,11 +70,11 @@ def _gist(error: BaseException) -> str:
 
 
 def stop_together(message: str) -> NoReturn:
-    """For what all ranks know at once: the first of each machine says it, before torchrun ends it because of others."""
+    """For what all ranks know before they can talk: the first of each machine says it."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if not first:
-        time.sleep(0.5)
-    stop(message if first else "", 2)
+        time.sleep(_FOR_THE_FIRST)
+    stop(message if first else "", USAGE)
 
 
 def stop(message: str, status: int) -> NoReturn:

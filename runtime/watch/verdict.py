@@ -50,7 +50,7 @@ def tell(store: Store, verdict: Verdict, rank: int, before: str = "") -> None:
     note_for_parent(verdict)
     if verdict.by == rank:
         print(*filter(None, (before, verdict.line)), sep="\n", file=sys.stderr, flush=True)
-    elif verdict.machine != this_machine() and _is_first(store):
+    elif verdict.machine != this_machine() and is_first(store):
         print(verdict.line, file=sys.stderr, flush=True)
 
 
@@ -58,8 +58,8 @@ def this_machine() -> str:
     return os.environ.get("GROUP_RANK", "0")
 
 
-def _is_first(store: Store) -> bool:
-    """On this machine; where others can no longer be asked, yes."""
+def is_first(store: Store) -> bool:
+    """To speak, on this machine; where others can no longer be asked, yes."""
     try:
         return store.add(f"watch/told/{this_machine()}", 1) == 1
     except RuntimeError:

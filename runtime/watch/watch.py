@@ -13,7 +13,17 @@ from moec.runtime.watch.own import Own, Running, Talking
 from moec.runtime.watch.pulse import Card, stage_text
 from moec.runtime.watch.signals import Mailbox
 from moec.runtime.watch.thread import Watcher
-from moec.runtime.watch.verdict import FAILED, TERMINATED, USAGE, Verdict, note_for_parent, post, tell, this_machine
+from moec.runtime.watch.verdict import (
+    FAILED,
+    TERMINATED,
+    USAGE,
+    Verdict,
+    is_first,
+    note_for_parent,
+    post,
+    tell,
+    this_machine,
+)
 
 
 class Watch:
@@ -64,10 +74,11 @@ class Watch:
             self._thread.join(timeout=5.0)
             self._mailbox.close()
 
-    def refuse(self, line: str) -> None:
-        """As `leave`, of what keeps all ranks from starting: each of them knows it, and says so."""
+    def refuse(self, line: str) -> bool:
+        """As `leave`, of what keeps all ranks from starting. Is this the rank of its machine that says so?"""
         self.leave()
         note_for_parent(Verdict(line, self._own.rank, this_machine(), USAGE))
+        return is_first(self._own.store)
 
     def fail(self, what: str, at: str, before: str, status: int = FAILED) -> int:
         """This rank cannot go on, and all end. Gives the status to end with."""

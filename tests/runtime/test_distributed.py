@@ -137,34 +137,42 @@ def test_faults_of_the_start_are_said_once(tiny):
     assert lost.stderr.count("no such file") == 1
 
 
-def test_the_handshake():
-    def shake(data, faults=("", "", ""), arriving=3, timeout=1.0):
-        """What rank 2 is told when it comes last."""
-        store = dist.HashStore()
-        for rank in range(3 - arriving, 2):
-            card = {
-                "host": "a",
-                "fault": faults[rank],
-                "own": f"r{rank}",
-                "facts": {"the program": "p", "the data": data[rank]},
-            }
-            store.set(f"moec/{rank}", json.dumps(card))
-            store.add("moec/arrived", 1)
-        facts = {"the program": "p", "the data": data[2]}
-        return shake_hands(store, 2, 3, "b", facts, "r2", faults[2], timedelta(seconds=timeout))
+def told(data, faults=("", "", ""), arriving=3, timeout=1.0):
+    """What rank 2 hears when it comes last."""
+    store = dist.HashStore()
+    for rank in range(3 - arriving, 2):
+        card = {
+            "host": "a",
+            "fault": faults[rank],
+            "own": f"r{rank}",
+            "facts": {"the program": "p", "the data": data[rank]},
+        }
+        store.set(f"moec/{rank}", json.dumps(card))
+        store.add("moec/arrived", 1)
+    facts = {"the program": "p", "the data": data[2]}
+    return shake_hands(store, 2, 3, "b", facts, "r2", faults[2], timedelta(seconds=timeout))
 
-    assert shake("xxx") == ["r0", "r1", "r2"]
+
+def test_the_handshake():
+    assert told("xxx") == ["r0", "r1", "r2"]
     with pytest.raises(Refusal, match=r"^after 0 s, 1 of 3 have not come: rank 0$"):
-        shake("xxx", arriving=2, timeout=0.05)
+        told("xxx", arriving=2, timeout=0.05)
     with pytest.raises(Refusal) as caught:
-        shake("xxy")
+        told("xxy")
     assert str(caught.value) == "the data is not the same on all ranks\n  ranks 0 to 1 on a: x\n  rank 2 on b: y"
     with pytest.raises(Refusal) as caught:
-        shake("xxx", ("", "", "no such file: /x"))
+        told("xxx", ("", "", "no such file: /x"))
     expected = "rank 2 on b: no such file: /x\n  not so on 2 of 3 ranks: each machine reads files of its own"
     assert str(caught.value) == expected
     with pytest.raises(Refusal, match=r"^no such file: /x$"):
-        shake("xxx", ("no such file: /x",) * 3)
+        told("xxx", ("no such file: /x",) * 3)
+
+
+def test_whoever_comes_too_late_hears_what_the_others_heard():
+    store = dist.HashStore()
+    for rank in (1, 2, 0):  # the first waits in vain
+        with pytest.raises(Refusal, match=r"^after 0 s, 2 of 3 have not come: ranks 0, 2$"):
+            shake_hands(store, rank, 3, "b", {}, f"r{rank}", "", timedelta(seconds=0.05))
 
 
 def two_agents(script, arguments, folders):
