@@ -150,6 +150,7 @@ SETTINGS: dict[str, dict[str, Entry]] = {
         "grouped": Entry(Real(most=Fraction(2), open_least=True)),
         "attention_forward": _PART,
         "attention_backward": _PART,
+        "attention_depth": Entry(Whole(most=1_048_576)),
         "units": Entry(Whole(most=1_048_576)),
         "tile": Entry(Whole(most=1_048_576)),
         "depth": Entry(Whole(most=1_048_576)),

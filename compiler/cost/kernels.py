@@ -20,7 +20,8 @@ class Kernel:
     moved: int
     """Bytes that it reads and writes."""
     sizes: tuple[int, int, int, int] = (1, 1, 1, 1)
-    """Of a product: how many, and the rows, columns and depth of each."""
+    """Of a product: how many, and the rows, columns and depth of each. Of attention: how many heads, their queries, the
+    keys that one of these sees on average, and the size of a head."""
     region: str = ""
     reads: tuple[tuple[int, int], ...] = ()
     """Tensors, by number, with their bytes."""
@@ -47,9 +48,9 @@ def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
     peak = machine.rates.get(itemsize, machine.compute) * machine.efficiency
     match kernel.kind:
         case "attention":
-            share = machine.attention[0]
+            share = machine.attention[0] * passed(kernel.sizes[2], machine.attention_depth)
         case "attention_backward":
-            share = machine.attention[1]
+            share = machine.attention[1] * passed(kernel.sizes[2], 2 * machine.attention_depth)
         case "grouped":
             share = machine.grouped * fill(kernel.sizes, machine)
         case _:
@@ -67,4 +68,9 @@ def fill(sizes: tuple[int, int, int, int], machine: Machine) -> float:
     down, across = ceil(rows / machine.tile), ceil(columns / machine.tile)
     used = rows * columns / (down * across * machine.tile**2)
     waves = count * down * across / machine.units
-    return used * waves / (waves + 0.5) * depth / (depth + machine.depth)
+    return used * waves / (waves + 0.5) * passed(depth, machine.depth)
+
+
+def passed(steps: float, ends: float) -> float:
+    """The part of a kernel's time that is not its start and its end, which take as long as `ends` steps."""
+    return steps / (steps + ends)

@@ -18,13 +18,14 @@ DEFAULT = "h100"
 """What is assumed where a plan names no hardware."""
 
 _NUMBERS = (
-    *("efficiency", "units", "tile", "depth", "grouped", "launch", "dispatch"),
+    *("efficiency", "units", "tile", "depth", "grouped", "attention_depth", "launch", "dispatch"),
     *("memory", "memory_bandwidth", "memory_efficiency"),
     *("link_bandwidth", "link_efficiency", "link_latency", "collective_latency"),
     *("network_bandwidth", "network_efficiency", "network_latency"),
 )
 """Fields that are plain numbers in an entry of the table."""
 
+_WAYS = ("attention_forward", "attention_backward")
 _PRECISIONS = {"bf16": "half", "fp32": "single", "fp64": "double"}
 _BYTES = {"float8": 1, "half": 2, "single": 4, "double": 8}
 
@@ -50,7 +51,9 @@ class Machine:
     grouped: float
     """Of the rate of a product as large, by products of experts."""
     attention: tuple[float, float]
-    """Of the rate of a large product, by fused attention forward and backward."""
+    """Of the rate of a large product, by fused attention forward and backward over many keys."""
+    attention_depth: float
+    """Keys that take as long as a forward's start and end; a backward's take twice as long."""
     memory: float
     memory_bandwidth: float
     memory_efficiency: float
@@ -92,7 +95,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
         label = plan.places["hardware"].label("of which too little is known") if plan.hardware else None
         headline = f"the hardware `{name}` has no {listed(missing, 'or')}"
         raise plan_error("E119", headline, "say it in the plan or in the file", label=label)
-    entry |= {field: float(value) for field, value in said.items() if not field.startswith("attention")}
+    entry |= {field: float(value) for field, value in said.items() if field not in _WAYS}
     entry["attention"] = _attention(entry["attention"], said)
     if "link_bandwidth" in said:
         entry.pop("link_peer_bandwidth", None)
@@ -105,7 +108,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
 def _attention(parts: object, said: Mapping[str, Fraction]) -> list[float]:
     """Forward and backward, of the table or of the plan."""
     assert isinstance(parts, list), "the table has two parts"
-    ways = zip(("attention_forward", "attention_backward"), parts, strict=True)
+    ways = zip(_WAYS, parts, strict=True)
     return [float(said.get(way, part)) for way, part in ways]
 
 

@@ -13,7 +13,7 @@ Entry = Mapping[str, object]
 TEXTS = ("title", "processor", "like")
 LISTS = ("sources", "assumed")
 SHARES = ("efficiency", "memory_efficiency", "link_efficiency", "network_efficiency")
-FREE = ("launch", "dispatch", "depth", "link_latency", "collective_latency", "network_latency")
+FREE = ("launch", "dispatch", "depth", "attention_depth", "link_latency", "collective_latency", "network_latency")
 """Fields that may be 0."""
 
 RATES = ("half", "single", "double", "float8")

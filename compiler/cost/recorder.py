@@ -6,7 +6,7 @@ experts are balanced, times `skew` where they arrive from others.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
@@ -240,7 +240,8 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, out, rows)
         ctx.causal, ctx.recorder = causal, recorder
         flops = _attention_flops(query, key, value, causal)
-        recorder.add(_fused(recorder, "attention", "attention", flops, (query, key, value), (out, rows)))
+        done = _fused(recorder, "attention", "attention", flops, (query, key, value), (out, rows))
+        recorder.add(replace(done, sizes=_heads(query, key, causal)))
         return out
 
     @staticmethod
@@ -251,7 +252,8 @@ class _Fused(torch.autograd.Function):
         recorder = ctx.recorder
         flops = 2.5 * _attention_flops(query, key, value, ctx.causal)  # five products, where forward has two
         reads = (query, key, value, out, rows, gradient)
-        recorder.add(_fused(recorder, "attention", "attention_backward", flops, reads, found))
+        done = _fused(recorder, "attention", "attention_backward", flops, reads, found)
+        recorder.add(replace(done, sizes=_heads(query, key, ctx.causal)))
         return *found, None, None
 
 
@@ -283,6 +285,12 @@ def _attention_flops(query: Tensor, key: Tensor, value: Tensor, causal: bool) ->
     """Two products; under a causal mask half of each is not computed."""
     whole = 2.0 * prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
     return whole / 2 if causal else whole
+
+
+def _heads(query: Tensor, key: Tensor, causal: bool) -> tuple[int, int, int, int]:
+    """As `Kernel.sizes`."""
+    keys = key.shape[-2] // 2 if causal else key.shape[-2]
+    return prod(query.shape[:-2]), query.shape[-2], max(1, keys), query.shape[-1]
 
 
 def _fused(

@@ -63,6 +63,28 @@ def test_products_of_experts_have_a_rate_of_their_own(machine: Machine):
     assert seconds(product(*LARGE), slower) == seconds(product(*LARGE), machine)
 
 
+def test_attention_reaches_what_was_measured_on_an_h100():
+    """Shah et al., FlashAttention-3, figures 5 and 6: between cuDNN and FlashAttention-3, in TFLOP/s."""
+    machine = replace(
+        machine_of(replace(read_plan(str(FLAGSHIP)), hardware=Hardware("h100", ()))), efficiency=794.5 / 989
+    )
+    columns = {
+        "attention": ((512, 315, 292), (1024, 410, 423), (2048, 484, 521), (4096, 518, 579), (16_384, 539, 616)),
+        "attention_backward": (
+            (512, 305, 316),
+            (1024, 408, 424),
+            (2048, 465, 501),
+            (4096, 499, 542),
+            (16_384, 516, 561),
+        ),
+    }
+    for kind, rows in columns.items():
+        for positions, *measured in rows:
+            keys = positions // 2 if kind == "attention" else positions  # the backward was measured without a mask
+            reached = 1e12 / seconds(Kernel("attention", kind, 1e12, 1, (1, positions, keys, 128)), machine) / 1e12
+            assert 0.9 * min(measured) < reached < 1.1 * max(measured), (kind, positions, reached)
+
+
 def test_what_goes_through_memory_takes_its_bandwidth(machine: Machine):
     moved = 1 << 30
     taken = seconds(Kernel("add", "memory", 0.0, moved), machine) - machine.launch

@@ -23,10 +23,11 @@ def attention(device: Device, precision: Precision, every: int) -> Iterator[Work
     for shape in _SHAPES[device][::every]:
         q, k, v, gradient = (torch.randn(shape, dtype=DTYPES[precision], device=device) for _ in range(4))
         flops, moved = 2.0 * q.numel() * shape[2], q.nbytes
-        yield (Kernel("attention", "attention", flops, 4 * moved),), partial(_attend, q, k, v)
+        sizes = shape[0] * shape[1], shape[2], shape[2] // 2, shape[3]
+        yield (Kernel("attention", "attention", flops, 4 * moved, sizes),), partial(_attend, q, k, v)
         leaves = [x.requires_grad_() for x in (q, k, v)]
         backward = partial(torch.autograd.grad, _attend(q, k, v), leaves, gradient, retain_graph=True)
-        yield (Kernel("attention", "attention_backward", 2.5 * flops, 8 * moved),), backward
+        yield (Kernel("attention", "attention_backward", 2.5 * flops, 8 * moved, sizes),), backward
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
