@@ -15,5 +15,12 @@ OVERLAP_PRODUCTS = ("Megatron-Core r0.8", "NeMo", "Bridge")
 """They run collectives of tp beside the products that need them (--tp-comm-overlap)."""
 
 
+TRANSFORMER_ENGINE = ("TE ", "NeMo", "Bridge")
+"""get_dummy_wgrad of its modules keeps one tensor of each shape of a weight."""
+
+WEIGH_EARLY = ("23e00ed", "Bridge")
+"""Megatron-Core gives the router's weights to the activation between an expert's products."""
+
+
 def any_of(names: Sequence[str], said: str) -> bool:
     return any(name in said for name in names)

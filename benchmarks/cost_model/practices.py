@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from as_plan import practice
-from frameworks import BEFORE_SEQUENCE_PARALLELISM, any_of
+from frameworks import BEFORE_SEQUENCE_PARALLELISM, TRANSFORMER_ENGINE, WEIGH_EARLY, any_of
 from published import Run
 
 from moec.compiler.cost.practice import Practice
@@ -21,6 +21,8 @@ def practice_of(run: Run) -> Practice:
     return replace(
         practice(run),
         overlapped_products=late,
+        spare_gradients=any_of(TRANSFORMER_ENGINE, framework),
+        weighs_early=any_of(WEIGH_EARLY, framework),
         gathers_again=layout.sequence_parallel,
         scattered_messages=layout.tp if scatters else 1,
         graphed="Bridge" in framework,

@@ -329,12 +329,24 @@ def _segments(events: Sequence[Alive], loops: Sequence[_Loop], start: int) -> tu
     for loop in loops or [_Loop("stage", 1, 1)]:
         for turn in range(min(loop.turns, _TURNS)):
             first, call = call, call + loop.calls
-            kept = [each for each in events[begins[first] : begins[call]] if not isinstance(each.event, Mark)]
+            kept = _without_marks(events[begins[first] : begins[call]])
             relative = tuple([replace(each, held=each.held - held[first]) for each in kept])
             times = loop.turns - 2 if turn == 1 and loop.turns >= _TURNS else 1
             found.append(Segment(loop.name, times, relative, held[call] - held[first], loop.repeated))
     assert call == len(begins) - 1, "the stage calls its units in the order of its loops"
     return tuple(found)
+
+
+def _without_marks(events: Sequence[Alive]) -> list[Alive]:
+    """What ended before a mark ended before what comes after it."""
+    found: list[Alive] = []
+    freed: tuple[int, ...] = ()
+    for alive in events:
+        freed += alive.freed
+        if not isinstance(alive.event, Mark):
+            found.append(replace(alive, freed=freed))
+            freed = ()
+    return found
 
 
 def _shortened(weights: Weights) -> Weights:

@@ -22,7 +22,13 @@ class Practice:
     """Ranks that share the optimizer's state of what they all have: a distributed optimizer, ZeRO-1. 1: none do."""
     fused: bool = False
     """Operators that go through memory element by element run as one kernel where nothing stands between them, products
-    add to gradients themselves, and tensors lie in memory as the next kernel wants them."""
+    add to gradients themselves, tensors lie in memory as the next kernel wants them, and end with their last use."""
+    spare_gradients: bool = False
+    """Of each shape that weights of layers have a tensor stays, which stands for a gradient that a product has added up
+    itself (Transformer Engine)."""
+    weighs_early: bool = False
+    """What an expert's last product reads is weighed, not what it returns, which then need not be kept (Megatron-Core
+    since 2025)."""
     gathers_again: bool = False
     """What sequence parallelism gathers is not kept for the backward, but gathered again (Korthikanti et al., 2022);
     with `fused` kernels, or else copies of it are what is kept."""

@@ -5,11 +5,14 @@ from dataclasses import replace
 
 from moec.compiler.cost.dry_run import Pass, Rank
 from moec.compiler.cost.fuse import fuse
+from moec.compiler.cost.kernels import Kernel
+from moec.compiler.cost.liveness import free_early
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recompute import (
     Turn,
     copy_once,
     drop_intermediate,
+    drop_returned,
     gather_again,
     recompute_attention,
     recompute_layer,
@@ -23,7 +26,9 @@ def practised(rank: Rank, practice: Practice) -> Rank:
     turns = [_practised(turn, practice) for turn in _turns(rank)]
     forward = Pass(tuple(turn.forward for turn in turns), 0)
     backward = Pass(tuple(turn.backward for turn in reversed(turns)), forward.end)
-    held = replace(rank.held, optimizer=round(rank.held.optimizer * own_share(rank, practice)))
+    spare = _spare(backward) if practice.spare_gradients else 0
+    optimizer = round(rank.held.optimizer * own_share(rank, practice))
+    held = replace(rank.held, gradients=rank.held.gradients + spare, optimizer=optimizer)
     return replace(rank, forward=forward, backward=backward, held=held)
 
 
@@ -37,6 +42,18 @@ def own_share(rank: Rank, practice: Practice) -> float:
     return 1 - shared / max(1, rank.updated)
 
 
+def _spare(backward: Pass) -> int:
+    """Bytes of one tensor of each shape of a layer's weights, whose gradient a product of as many rows and columns is.
+    Experts take turns with one."""
+    shapes = {
+        (*alive.event.sizes[1:3], alive.event.itemsize)
+        for segment in backward.segments
+        for alive in segment.events
+        if segment.repeated and isinstance(alive.event, Kernel) and alive.event.gradient
+    }
+    return sum(rows * columns * itemsize for rows, columns, itemsize in shapes)
+
+
 def _turns(rank: Rank) -> Sequence[Turn]:
     ways = rank.forward.segments, rank.backward.segments[::-1]
     assert len(ways[0]) == len(ways[1]), "what runs forward runs backward"
@@ -45,10 +62,12 @@ def _turns(rank: Rank) -> Sequence[Turn]:
 
 def _practised(turn: Turn, practice: Practice) -> Turn:
     if practice.fused:
-        turn = copy_once(turn)
+        turn = copy_once(free_early(turn))
         forward, backward = fuse(turn.forward.events, turn.backward.events)
         turn = Turn(replace(turn.forward, events=forward), replace(turn.backward, events=backward))
         turn = drop_intermediate(turn)
+    if practice.weighs_early:
+        turn = drop_returned(turn)
     if practice.gathers_again:
         turn = gather_again(turn)
     match practice.recompute:

@@ -74,6 +74,17 @@ def drop_intermediate(turn: Turn) -> Turn:
     return release(turn, dropped)
 
 
+def drop_returned(turn: Turn) -> Turn:
+    """Keep nothing of what experts send back: what an exchange brings that no product reads, and what is made of it."""
+    events, kept = turn.forward.events, kept_by(turn)
+    talks = [alive.event for alive in events if isinstance(alive.event, Talk)]
+    returned = {talk.result for talk in talks if talk.kind == "all_to_all"}
+    returned -= {number for alive in events if not _joins(alive) for number in _read(alive)}
+    users = [alive for alive in events if _joins(alive) and returned & _read(alive).keys()]
+    made = {number for alive in users for number in _written(alive)}
+    return release(turn, {number: kept[number] for number in returned | made if number in kept})
+
+
 def copy_once(turn: Turn) -> Turn:
     """Make no second copy of anything: experts that read rows twice read one copy."""
     first: dict[tuple[tuple[int, int], ...], int] = {}

@@ -58,6 +58,8 @@ class Alive:
 
     event: Kernel | Talk | Mark
     held: int
+    freed: tuple[int, ...] = ()
+    """The numbers of the storages that ended since the event before."""
 
 
 Record: TypeAlias = list[Alive]
@@ -84,6 +86,7 @@ class Recorder:
     region: str = ""
     _sizes: dict[int, tuple[StorageWeakRef, Storage]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
+    _freed: list[int] = field(default_factory=list)
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -91,7 +94,9 @@ class Recorder:
             yield
 
     def add(self, event: Kernel | Talk | Mark) -> None:
-        self.events.append(Alive(event, self.held()))
+        held = self.held()
+        self.events.append(Alive(event, held, tuple(self._freed)))
+        self._freed.clear()
 
     def held(self) -> int:
         """Bytes of the storages that were made since the beginning and are alive."""
@@ -102,6 +107,7 @@ class Recorder:
         gone = [key for key, (storage, _) in self._sizes.items() if storage.expired()]
         for key in gone:
             del self._sizes[key]
+            self._freed.append(self._numbers[key])
         return [storage for _, storage in self._sizes.values()]
 
     def made(self, x: Tensor) -> None:
@@ -109,7 +115,8 @@ class Recorder:
         key = storage._cdata
         known = self._sizes.get(key)
         if known is None or known[0].expired():
-            self._sizes.pop(key, None)  # an address that is used again is the latest
+            if self._sizes.pop(key, None):  # an address that is used again is the latest
+                self._freed.append(self._numbers[key])
             made = Storage(tuple(x.shape), x.element_size(), self.region, len(self.events), storage.nbytes())
             self._sizes[key] = StorageWeakRef(storage), made
             self._numbers[key] = len(self._numbers) + 1 + len(self.events) * 1024

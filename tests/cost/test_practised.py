@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from compiled import compiled
 
-from moec.compiler.cost.dry_run import Pass, Rank, dry_run
+from moec.compiler.cost.dry_run import Pass, Rank, Segment, dry_run
 from moec.compiler.cost.kernels import Kernel
+from moec.compiler.cost.liveness import free_early
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share, practised
+from moec.compiler.cost.recompute import Turn
+from moec.compiler.cost.recorder import Alive
 
+MIXTURE = Path(__file__).parents[2] / "examples/tiny_moe.plan"
 PLAN = Path(__file__).parents[2] / "examples/sequence_parallel.plan"
 
 
@@ -83,3 +87,47 @@ def test_replicas_share_the_optimizer_s_state(rank: Rank):
     assert 0.5 <= own_share(rank, Practice(sharded_state=2)) < 1
     assert shared.held.optimizer < rank.held.optimizer
     assert shared.held.weights == rank.held.weights
+
+
+def event(held: int, reads=(), writes=(), freed=()) -> Alive:
+    sized = [tuple((number, 10**number) for number in numbers) for numbers in (reads, writes)]
+    return Alive(Kernel("", "memory", 0.0, 0, reads=sized[0], writes=sized[1]), held, freed)
+
+
+def test_what_is_read_no_more_ends():
+    """Storage n has 10**n bytes. 1 is kept though the backward reads 2 alone; 4 outlives its use."""
+    forward = (event(10, (), (1,)), event(110, (1,), (2,)), event(1110, (2,), (3,)), event(110, (2,), (), (3,)))
+    backward = (
+        event(10_110, (2,), (4,)),
+        event(10_010, (4,), (), (2,)),
+        event(10_010, (), ()),
+        event(0, (), (), (1, 4)),
+    )
+    turn = Turn(Segment("", 1, forward, 110), Segment("", 1, backward, -110))
+    # A backward's events count from what the forward leaves.
+    turn = replace(turn, backward=replace(turn.backward, events=tuple(replace(e, held=e.held - 110) for e in backward)))
+    found = free_early(turn)
+    assert [alive.held for alive in found.forward.events] == [10, 110, 1100, 100]
+    assert (found.forward.growth, found.backward.growth) == (100, -100)
+    assert [alive.held for alive in found.backward.events] == [10_000, 9900, -100, -100]
+
+
+def test_of_each_shape_of_a_layer_s_weights_a_tensor_stays(rank: Rank):
+    fused, spare = (practised(rank, Practice(fused=True, spare_gradients=flag)) for flag in (False, True))
+    shapes = {(kernel.sizes[1:3], kernel.itemsize) for kernel, _ in _kernels(layers(fused.backward)) if kernel.gradient}
+    more = sum(rows * columns * itemsize for (rows, columns), itemsize in shapes)
+    assert spare.held.gradients - rank.held.gradients == more > 0
+    assert replace(spare, held=fused.held) == fused
+
+
+def test_of_what_experts_send_back_nothing_is_kept():
+    rank = dry_run(compiled(MIXTURE))[0]
+    fused, early = (practised(rank, Practice(fused=True, weighs_early=flag)) for flag in (False, True))
+    returned = max(alive.event.received for s in rank.forward.segments for alive in s.events if is_exchange(alive))
+    turns = sum(segment.times for segment in layers(rank.forward).segments)
+    assert fused.forward.end - early.forward.end >= turns * returned > 0
+    assert early.backward.end == fused.backward.end
+
+
+def is_exchange(alive: Alive) -> bool:
+    return getattr(alive.event, "kind", "") == "all_to_all"
