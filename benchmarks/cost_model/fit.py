@@ -3,7 +3,7 @@
 python benchmarks/cost_model/fit.py
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from as_plan import why_not
@@ -27,11 +27,11 @@ def main() -> None:
 def fit(cases: Sequence[Case], constants: Sequence[str]) -> dict[str, float]:
     """The constants with which the cases have the least squares of errors."""
 
-    def model(values: Sequence[float]) -> list[float]:
+    def predicted(values: Sequence[float]) -> list[float]:
         return [case.seconds(lambda machine: varied(machine, constants, values)) for case in cases]
 
     start = [float(vars_of(cases[0].machine)[name]) for name in constants]
-    values = least_squares(model, [case.run.seconds for case in cases], start)
+    values = least_squares(predicted, [case.run.seconds for case in cases], start)
     return dict(zip(constants, values, strict=True))
 
 
@@ -44,22 +44,21 @@ def vars_of(machine: Machine) -> dict[str, float]:
     return {"efficiency": machine.efficiency, "memory_efficiency": machine.memory_efficiency}
 
 
-def left_out(cases: Sequence[Case], group: Group) -> tuple[list[float], list[float]]:
-    """Each model's rows with constants that are fitted on the rows of all other models; and what was measured."""
+def left_out(cases: Sequence[Case], group: Group, alike: Callable[[Case], object]) -> tuple[list[float], list[float]]:
+    """Rows that are alike with constants that are fitted on all other rows; and what was measured."""
     predicted: list[float] = []
     measured: list[float] = []
-    for model in dict.fromkeys(_family(case) for case in cases):
-        others = [case for case in cases if _family(case) != model]
-        found = fit(others, group.constants)
+    for those in dict.fromkeys(alike(case) for case in cases):
+        found = fit([case for case in cases if alike(case) != those], group.constants)
         for case in cases:
-            if _family(case) == model:
+            if alike(case) == those:
                 values = list(found.values())
                 predicted.append(case.seconds(lambda m, values=values: varied(m, group.constants, values)))
                 measured.append(case.run.seconds)
     return predicted, measured
 
 
-def _family(case: Case) -> tuple[int, int]:
+def model(case: Case) -> tuple[int, int]:
     """Rows of one model, however many layers it was cut to."""
     return case.run.shape.hidden, case.run.shape.ffn
 

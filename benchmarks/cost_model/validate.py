@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from as_plan import why_not
 from errors import constant_rate, errors_of
-from fit import left_out
+from fit import left_out, model
 from groups import GROUPS, Group
 from predict import Case, case_of
 from published import Run, read, read_all
@@ -54,8 +54,8 @@ def _say(name: str, runs: Sequence[Run], rows: bool) -> None:
     if 0 < len(apart) < len(cases):
         print(f"  of these held out  {errors_of([predicted[n] for n in apart], [cases[n].run.seconds for n in apart])}")
     if group.leave_out:
-        held, measured = left_out(cases, group)
-        print(f"  models left out    {errors_of(held, measured)}")
+        print(f"  rows left out      {errors_of(*left_out(cases, group, lambda case: case.run.id))}")
+        print(f"  models left out    {errors_of(*left_out(cases, group, model))}")
     _say_constant(cases)
     _say_memory(cases, rows)
     for peer, error in group.peers.items():

@@ -1,16 +1,17 @@
 """Has ranks measure together, as processes on this machine, and combines what they found."""
 
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from moec.compiler.cost.calibrate import ranks
 from moec.compiler.cost.calibrate.order import Order
-from moec.compiler.cost.calibrate.timings import Measured, combine
+from moec.compiler.cost.calibrate.timings import Measured, combine, read_measured
 from moec.runtime.launch import environment
 
 
@@ -22,9 +23,9 @@ def measure(order: Order) -> Measured:
     """What one of so many ranks gets when all of them run. Raises Failed; leaves no process behind."""
     with TemporaryDirectory(prefix="moec-calibrate-") as name:
         folder = Path(name)
-        (folder / ranks.ORDER).write_bytes(pickle.dumps(order))
+        (folder / ranks.ORDER).write_text(json.dumps(asdict(order)), encoding="utf-8")
         _run([sys.executable, "-m", ranks.__name__, name])
-        return combine([pickle.loads(ranks.result(folder, rank).read_bytes()) for rank in range(order.ranks)])
+        return combine([read_measured(ranks.result(folder, rank)) for rank in range(order.ranks)])
 
 
 def _run(command: list[str]) -> None:

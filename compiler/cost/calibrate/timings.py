@@ -1,7 +1,9 @@
 """What one rank has measured, and what all ranks have measured together."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias, TypeVar
 
@@ -49,6 +51,22 @@ class Measured:
     """Of an operator on the host, where that is not the device."""
     share: float
     """Of the time that the ranks could have had, what they had: the rest went to other work on the machine."""
+
+
+def read_measured(path: Path) -> Measured:
+    """What a rank has written: a record of each dataclass above."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    timings = [
+        Timing(each["precision"], tuple(map(_kernel, each["kernels"])), each["seconds"]) for each in record["timings"]
+    ]
+    messages = [Message(**each) for each in record["messages"]]
+    processor = Processor(**record["processor"])
+    return Measured(processor, tuple(timings), tuple(messages), record["dispatch"], record["share"])
+
+
+def _kernel(record: dict[str, object]) -> Kernel:
+    """JSON has no tuples."""
+    return Kernel(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})  # pyright: ignore[reportArgumentType]
 
 
 def quartile(seconds: Sequence[float]) -> float:
