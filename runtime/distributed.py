@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed import HashStore, ProcessGroup, ReduceOp, Store, Work  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
+from moec.runtime.attempt import store_of_attempt
 from moec.runtime.communicator import WORLD, Op, Slot, Splits, Started
 from moec.runtime.exchange import MOST_RANKS, Peers
 
@@ -184,7 +185,7 @@ def find_store(rank: int, world: int, timeout: timedelta) -> Store:
     if world == 1 and "MASTER_ADDR" not in os.environ:
         return HashStore()
     store, _, _ = next(rendezvous("env://", rank, world, timeout=timeout))
-    return store
+    return store_of_attempt(store)
 
 
 def another_connection(store: Store) -> Store:

@@ -55,7 +55,11 @@ class ExpertLoad:
         self._kept.append(kept.reshape(-1))
 
     def forget(self) -> None:
-        """What was told and is not counted: a replay's decisions are of no step."""
+        """What was told since the last step: a replay's decisions are of none."""
+        self._counts.zero_()
+        self._drop()
+
+    def _drop(self) -> None:
         self._experts.clear()
         self._kept.clear()
         self._held = 0
@@ -108,7 +112,7 @@ class ExpertLoad:
             room = torch.cat(self._kept) if self._kept else torch.ones_like(keys)
             if len(room) == len(keys):
                 self._counts += torch.bincount(2 * keys + room, minlength=self._counts.numel()).view(-1, 2)
-        self.forget()
+        self._drop()
 
     def _offset(self) -> Tensor:
         """For each of the choices where the counts of its router begin."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from moec.runtime.place import Axes, place_of
 from moec.runtime.step_sum import Summand
 from moec.runtime.tape import Tape
 from moec.runtime.weights import Values, Weights
+
+T = TypeVar("T")
 
 _MOST_SKIPPED = 10  # steps in a row
 
@@ -165,15 +168,22 @@ class Run:
         self.step += 1
         self.cursor += self.job.batch
 
-    def replay(self, program: Callable[["Run"], None], tape: Callable[[int], Tape]) -> None:
-        """Run the step that was not updated once more, up to its update, with other tapes. Leaves its gradients."""
+    def replay(self, program: Callable[["Run"], None], tape: Callable[[int], Tape], look: Callable[[], T]) -> T:
+        """Run the step that was not updated once more, up to its update, with other tapes, and look at what it leaves.
+
+        Nothing of it is left then.
+        """
         done = self.result is not None and bool(self.result.skipped)
         self.step, self.cursor = self.step - done, self.cursor - done * self.job.batch
         self._clear()
         ahead, self._ahead, self._new_tape = self._ahead, None, tape
         try:
             program(self)
+            return look()
         finally:
+            self._clear()
+            self.expert_load.forget()
+            self._waiting = 0.0
             self._ahead, self._new_tape = ahead, None
             self.step, self.cursor = self.step + done, self.cursor + done * self.job.batch
 

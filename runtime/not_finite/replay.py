@@ -19,10 +19,10 @@ def trace(run: Run, program: Callable[[Run], None], stage: ModuleType) -> Origin
     families = {family.reduce: _first_gradient(run, family.reduce) for family in run.weights.families}
     communicator.use(CheckedRanks(ranks, notes, families))
     try:
-        run.replay(program, lambda i: CheckedTape(i, notes))
+        left = run.replay(program, lambda i: CheckedTape(i, notes), lambda: _left(run))
     finally:
         communicator.use(ranks)
-    return weight or notes.first or _left(run)
+    return weight or notes.first or left
 
 
 def spoilt_weight(run: Run) -> Origin | None:

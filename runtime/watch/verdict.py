@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from moec.runtime.attempt import end_attempt
 from moec.runtime.store import Store
 
 FAILED, USAGE, TERMINATED, INTERRUPTED = 1, 2, 75, 130
@@ -34,6 +35,7 @@ class Verdict:
 
 def post(store: Store, verdict: Verdict) -> Verdict:
     """The verdict of all ranks: this one, unless another came before it."""
+    end_attempt(store)
     return _read(store.compare_set(_KEY, "", json.dumps(asdict(verdict))))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from moec.runtime.attempt import end_attempt
 from moec.runtime.store import Store
 from moec.runtime.watch import board
 from moec.runtime.watch.own import Own, Running, Talking
@@ -63,6 +64,7 @@ class Watch:
     def leave(self) -> None:
         """This rank is done, or has said itself why it ends: what happens to its process is no fault."""
         self._ending.acquire()
+        end_attempt(self._own.store)
         board.post_left(self._own.store, self._own.rank)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from moec.runtime.not_finite import trace
 from moec.runtime.run import NotFinite
 
 
@@ -111,3 +112,24 @@ def test_the_rate_is_that_of_the_step_also_after_a_skip(tiny):
 
     for rates in made.simulate(program):
         torch.testing.assert_close(torch.tensor(rates), torch.tensor([0.25, 0.5, 0.75, 1.0, 1.0]) * 0.01)
+
+def test_a_step_after_one_that_was_looked_into_is_that_of_a_run_that_was_not(tiny):
+    """To name where a value came from, the skipped step is run again; nothing of it reaches the next."""
+
+    def program(looks):
+        def run_steps(rank, run):
+            spoil(rank, run, {2})
+            found = []
+            for step in (1, 2, 3):
+                rank.step(run)
+                if step == 2 and looks:
+                    trace(run, rank.step, rank.stage)
+                found.append((run.result.loss, run.result.gradient_norm, run.result.skipped != ""))
+            return found, [family.values.clone() for family in run.weights.families]
+
+        return run_steps
+
+    made = skipping(tiny, 2, 2)
+    (plain, *_), (looked, *_) = made.simulate(program(False)), made.simulate(program(True))
+    assert plain[0][1][2] and looked[0][1][2] and plain[0][2] == looked[0][2] and not plain[0][2][2]
+    assert all(a.equal(b) for a, b in zip(plain[1], looked[1], strict=True))
