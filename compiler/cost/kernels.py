@@ -1,7 +1,7 @@
 """What one operator does on one rank, and how long a machine takes for it."""
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 from typing import Literal, TypeAlias
 
 from moec.compiler.cost.machine import Machine
@@ -45,30 +45,34 @@ def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
     if not kernel.flops:  # experts without rows
         return through_memory + machine.launch
     itemsize = 1 if float8 and kernel.kind == "product" and kernel.itemsize <= 2 else kernel.itemsize
-    peak = machine.rates.get(itemsize, machine.compute) * machine.efficiency
+    rate = machine.rates.get(itemsize, machine.compute)
+    slower = min(1.0, rate / machine.compute)
+    peak = rate * machine.efficiency
     match kernel.kind:
         case "attention":
             share = machine.attention[0] * passed(kernel.sizes[2], machine.attention_depth)
         case "attention_backward":
             share = machine.attention[1] * passed(kernel.sizes[2], 2 * machine.attention_depth)
         case "grouped":
-            share = machine.grouped * fill(kernel.sizes, machine)
+            share = machine.grouped * fill(kernel.sizes, machine, slower)
         case _:
-            share = fill(kernel.sizes, machine)
+            share = fill(kernel.sizes, machine, slower)
     return max(kernel.flops / (peak * share), through_memory) + machine.launch
 
 
-def fill(sizes: tuple[int, int, int, int], machine: Machine) -> float:
+def fill(sizes: tuple[int, int, int, int], machine: Machine, slower: float = 1.0) -> float:
     """The part of the device's best rate that a product of these sizes reaches.
 
     Tiles at the edges are computed whole; the last wave of tiles leaves units idle, half of them on average; a tile
-    takes time to start and to end, as long as `depth` steps of its sum.
+    takes time to start and to end, as long as `depth` steps of its sum. Elements that are multiplied at a `slower` rate
+    than the plan's are in smaller tiles, which take as long.
     """
     count, rows, columns, depth = sizes
-    down, across = ceil(rows / machine.tile), ceil(columns / machine.tile)
-    used = rows * columns / (down * across * machine.tile**2)
+    tile = machine.tile * sqrt(slower)
+    down, across = ceil(rows / tile), ceil(columns / tile)
+    used = rows * columns / (down * across * tile**2)
     waves = count * down * across / machine.units
-    return used * waves / (waves + 0.5) * passed(depth, machine.depth)
+    return used * waves / (waves + 0.5) * passed(depth, machine.depth * slower)
 
 
 def passed(steps: float, ends: float) -> float:

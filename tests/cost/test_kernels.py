@@ -43,10 +43,14 @@ def test_many_small_products_fill_what_one_does_not(machine: Machine):
 def test_a_product_of_wider_elements_has_their_rate(machine: Machine):
     assert machine.rates == {2: machine.compute, 4: 19.5e12, 8: 9.7e12}
     wide = replace(product(*LARGE), itemsize=4)
-    assert seconds(wide, machine) == pytest.approx(
-        seconds(product(*LARGE), machine) * machine.compute / 19.5e12, rel=0.01
-    )
+    assert wide.flops / seconds(wide, machine) == pytest.approx(19.5e12 * machine.efficiency, rel=0.03)
     assert seconds(wide, replace(machine, rates={})) == seconds(product(*LARGE), machine)
+
+
+def test_slower_elements_are_in_smaller_tiles(machine: Machine):
+    """A product that is too small to fill the device comes nearer to a lower rate."""
+    small = (1, 1024, 64, 1024)
+    assert fill(small, machine) < 0.2 < fill(small, machine, 1 / 16) < 1
 
 
 def test_in_eight_bits_runs_what_would_run_in_sixteen(machine: Machine):
