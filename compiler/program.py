@@ -325,6 +325,7 @@ class Program:
     padded: frozenset[str] = frozenset()  # logical dims that need not divide
     shared: Mapping[str, str] = field(default_factory=dict)  # weights with several names: name -> the first
     unsaved: frozenset[str] = frozenset()  # buffers that the module leaves out of its state_dict
+    state: frozenset[str] = frozenset()  # names in its state_dict
     units: Mapping[str, Unit] = field(default_factory=dict)
     counter: Unit | None = None
     stages: tuple[Stage, ...] = ()

@@ -70,6 +70,7 @@ def split_model(plan: Plan, model: Model, traced: Traced) -> Program:
         padded=model.padded,
         shared=traced.shared,
         unsaved=_unsaved(model.modules[0]),
+        state=frozenset(model.modules[0].state_dict(keep_vars=True)),
     )
 
 

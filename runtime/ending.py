@@ -12,6 +12,7 @@ from moec.checkpoint.folders import latest
 from moec.runtime.watch import Watch
 from moec.runtime.watch.sight import instruction
 from moec.runtime.watch.verdict import USAGE
+from moec.runtime.words import error_text
 
 _FOR_THE_FIRST = 0.5  # seconds in which one of a machine's ranks says what all know, before torchrun ends it
 _TALKING = ("distributed.py", "exchange.py")  # where an error is that another rank's end makes
@@ -20,8 +21,13 @@ _OWN = ("allocate", "out of memory")  # words of one that is the rank's own, whe
 
 
 def remedy(save: str | None) -> str:
-    """What a user does about a job that has ended."""
-    last = latest(Path(save)) if save else None
+    """What a user does about a job that has ended. Never raises."""
+    try:
+        if save and Path(save).exists() and not Path(save).is_dir():
+            return f"and {save} is no folder of checkpoints any more"
+        last = latest(Path(save)) if save else None
+    except Exception as fault:  # whatever has become of the folder, the end of the job is told
+        return f"and no checkpoint is found any more: {error_text(fault)}"
     if last is not None:
         return f"{last} is the last checkpoint, --resume {save} goes on from it"
     return "no step was saved yet" if save else "with --save DIR --every N there are checkpoints to go on from"
@@ -51,22 +57,30 @@ def conclude(error: BaseException, rank: int, folder: Path, watch: Watch) -> NoR
 def _is_echo(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> bool:
     """Is it no more than that another rank does not answer?"""
     talking = isinstance(error, RuntimeError) and any(Path(frame.filename).name in _TALKING for frame in frames)
-    return talking and not any(word in str(error) for word in _OWN)
+    return talking and not any(word in _words(error) for word in _OWN)
 
 
 def _what(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"ended early, by sys.exit({error.code!r})"
-    if isinstance(error, MemoryError) or any(word in str(error) for word in _OWN):
+    if isinstance(error, MemoryError) or any(word in _words(error) for word in _OWN):
         return f"ran out of memory ({_gist(error)})"
     return f"raised {_gist(error)}"
 
 
 def _gist(error: BaseException) -> str:
     """Kind and first line; gloo begins with its own source line."""
-    said = next(iter(str(error).splitlines()), "")
+    said = next((line for line in _words(error).splitlines() if line.strip()), "")
     said = said.partition("] ")[2] if said.startswith("[") else said
     return f"{type(error).__name__}: {said[:_LONG]}" if said else type(error).__name__
+
+
+def _words(error: BaseException) -> str:
+    """What it says, if it can say it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def stop_together(message: str) -> NoReturn:

@@ -10,6 +10,7 @@ from moec.runtime.expert_load import Router
 from moec.runtime.learning_rate import LearningRate
 from moec.runtime.module_values import Model
 from moec.runtime.optimizer import Training
+from moec.runtime.words import error_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,19 @@ class Job:
         return self.batch * (labels.shape[0] if labels else 1)
 
 
+class JobFault(Exception):
+    """A plan.json that is none; the message is one line for the user."""
+
+
 def read_job(path: Path) -> Job:
-    return job_of(path.read_text(encoding="utf-8"), path.parent)
+    """Raises JobFault."""
+    again = f"moec compile PLAN -o {path.parent} makes it anew"
+    try:
+        return job_of(path.read_text(encoding="utf-8"), path.parent)
+    except OSError as fault:
+        raise JobFault(f"{path} cannot be read: {fault.strerror}: {again}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise JobFault(f"{path} is damaged, or of another version of moec ({error_text(fault)}): {again}") from None
 
 
 def job_of(text: str, folder: Path) -> Job:

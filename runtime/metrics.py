@@ -1,16 +1,8 @@
-"""What is recorded of a step, and the file of JSON lines it goes to."""
+"""What is recorded of a step."""
 
-import json
-import os
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
-from typing import TextIO
-
-from moec.runtime.data import DataFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,72 +52,3 @@ class Metrics:
         if self.experts:
             record |= {"experts": self.experts, "dropped": self.dropped}
         return record
-
-
-def check_log(path: str) -> None:
-    """Raise DataFault if the file cannot be written, or holds something that is no log of metrics."""
-    try:
-        with open(path, "a+", encoding="utf-8") as file:
-            file.seek(0)
-            first = file.readline()
-    except OSError as fault:
-        raise DataFault(f"--log {path} cannot be written: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        first = "?"
-    if first.endswith("\n") and _step(first) is None:
-        raise DataFault(f"--log {path} holds something else than metrics: name another file, or move it away")
-
-
-class Log:
-    """A file of JSON lines that is whole after every step: a run that is killed loses none."""
-
-    def __init__(self, path: Path, after_step: int) -> None:
-        self.path = path
-        if after_step:
-            _cut(path, after_step)
-        self._file: TextIO | None = open(path, "a" if after_step else "w", encoding="utf-8")  # noqa: SIM115
-
-    def write(self, record: Mapping[str, object]) -> None:
-        """Training does not end because its log cannot grow; that is said once."""
-        if self._file is None:
-            return
-        try:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-        except OSError as fault:
-            with suppress(OSError):  # it tries to write once more
-                self._file.close()
-            self._file = None
-            print(f"warning: {self.path} is not written any more: {fault.strerror}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def open_log(path: str, after_step: int) -> Log:
-    """The log of a run that goes on after a step, 0 for one that begins: lines of later steps are dropped."""
-    return Log(Path(path), after_step)
-
-
-def _cut(path: Path, after_step: int) -> None:
-    """A new file takes the old one's place, so that one of the two is there at any time."""
-    if not path.exists():
-        return
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with open(path, encoding="utf-8") as old, open(fresh, "w", encoding="utf-8") as new:
-        for line in old:
-            step = _step(line)
-            if step is not None and step <= after_step:
-                new.write(line)
-    fresh.replace(path)
-
-
-def _step(line: str) -> int | None:
-    """Of a whole line of metrics; the last one of a run that was killed may not be."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    step = record.get("step") if isinstance(record, dict) else None
-    return step if isinstance(step, int) and line.endswith("\n") else None

@@ -55,6 +55,11 @@ class ModuleValues:
         self._tensors = dict(named)
         self._recording.name(self._tensors)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all parameters and buffers, also those that the plan's programs do not read."""
+        return frozenset(self._tensors)
+
     def __call__(self, name: str, shape: Sequence[int], init: str, where: Sequence[slice]) -> Tensor:
         """Elements `where` of the parameter or buffer `name` of this shape; float64, or complex128."""
         if name not in self._tensors:

@@ -1,12 +1,16 @@
 """The command line of an emitted main.py."""
 
 import argparse
+import os
 from typing import NoReturn
 
 import torch
 
 from moec.runtime.ending import stop_together
 from moec.runtime.job import Job
+
+_LAST_SEED = 2**64 - 1
+_LONGEST = 1e9  # seconds, some 30 years
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,9 +24,9 @@ def parse_options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
     """The options of one run of a job; ends the process where they are none."""
     parser = _Parser(description=f"Train {job.name} on {job.world_size} processes, under torchrun.")
     steps = job.training.rate.steps or 100
-    parser.add_argument("--steps", type=int, default=steps, help="the step at which the run ends (%(default)s)")
+    parser.add_argument("--steps", type=_whole, default=steps, help="the step at which the run ends (%(default)s)")
     parser.add_argument(
-        "--seed", type=int, help=f"of weights and data ({job.training.seed}, or that of the run that is resumed)"
+        "--seed", type=_seed, help=f"of weights and data ({job.training.seed}, or that of the run that is resumed)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -37,7 +41,42 @@ def parse_options(job: Job, arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--every and --keep are of --save, which is not there")
     if not options.held_out and (options.eval_every or options.eval_samples):
         parser.error("--eval-every and --eval-samples are of --held-out, which is not there")
+    if options.device == "cuda" and (missing := _missing_cuda()):
+        parser.error(f"--device cuda: {missing}: --device cpu runs without")
     return options
+
+
+def _missing_cuda() -> str:
+    """What keeps the processes of this machine from having a GPU each."""
+    if not torch.cuda.is_available():
+        return "torch finds no GPU here that it can use"
+    wanted, found = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    return f"{wanted} processes of this machine take a GPU each, and torch finds {found}" if wanted > found else ""
+
+
+def _whole(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    """As a plan's: what a checkpoint can hold."""
+    if not text.isdecimal() or int(text) > _LAST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {_LAST_SEED}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Of a time that has an end."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
 
 
 def _count(text: str) -> int:
@@ -49,7 +88,7 @@ def _count(text: str) -> int:
 
 def _add_faults(group: argparse._ArgumentGroup) -> None:
     help = "seconds that a rank waits for others before the job ends (%(default)s)"
-    group.add_argument("--timeout", type=float, default=300.0, help=help)
+    group.add_argument("--timeout", type=_seconds, default=300.0, help=help)
     help = "compare weights that several ranks have every N steps, and end where they differ"
     group.add_argument("--check-copies", type=_count, metavar="N", help=help)
 

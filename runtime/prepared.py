@@ -15,7 +15,8 @@ from moec.runtime.checkpoint.restore import unset
 from moec.runtime.checkpoint.resume import resumed, seed_of
 from moec.runtime.data import Source, Wanted, open_data
 from moec.runtime.evaluate import Evaluation
-from moec.runtime.given_weights import fingerprint, initial_values
+from moec.runtime.given_files import fingerprint
+from moec.runtime.given_weights import initial_values
 from moec.runtime.job import Job
 from moec.runtime.recorder import Recording
 from moec.runtime.weights import Values
@@ -43,7 +44,7 @@ class Prepared:
         evaluation = Evaluation.of(options, data.held_out, job.batch) if data.held_out else None
         values = unset if checkpoint else initial_values(job, seed)
         recording = Recording.of(options, rank)
-        recording.check()
+        recording.check(restarted or checkpoint is not None)
         facts = {
             "the program": program.digest,
             "moec": moec.__version__,

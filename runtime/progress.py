@@ -14,8 +14,9 @@ _SELDOM = 0.01  # of the time so far that passes between two lines, but for a te
 class Progress:
     """On a terminal one line that changes; else a line now and then, ever fewer as the run grows longer."""
 
-    def __init__(self, steps: int, out: TextIO | None = None) -> None:
-        self._steps = steps
+    def __init__(self, steps: int, out: TextIO | None = None, done: int = 0) -> None:
+        """Of a run to step `steps` that goes on after step `done`."""
+        self._steps, self._done = steps, done
         self._out = out or sys.stdout
         self._live = self._out.isatty()
         self._open = False  # is a line begun that the next one takes the place of?
@@ -74,7 +75,7 @@ class Progress:
 
     def _summary(self) -> list[str]:
         if self._first is None or self._last is None:
-            return [f"nothing to do: step {self._steps} is done already"]
+            return [f"nothing to do: step {self._done} is done, and --steps is {self._steps}"]
         steps = self._last.step - self._first.step + 1
         took = duration(time.monotonic() - self._began)
         lines = [f"{_count(steps, 'step')} in {took}: loss {self._first.loss:.4f} -> {self._last.loss:.4f}"]

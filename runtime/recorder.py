@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moec.runtime import routing
-from moec.runtime.metrics import Log, Metrics, check_log, open_log
+from moec.runtime.log import Log, check_log, open_log
+from moec.runtime.metrics import Metrics
 from moec.runtime.progress import Progress
 from moec.runtime.run import Run
 from moec.runtime.step_costs import StepCosts, Talking
@@ -29,10 +30,10 @@ class Recording:
             return Recording(options.steps)
         return Recording(options.steps, options.log, options.tensorboard, options.experts_every)
 
-    def check(self) -> None:
-        """Raise DataFault where it cannot go there; nothing is written yet."""
+    def check(self, goes_on: bool) -> None:
+        """Raise DataFault where it cannot go there; nothing is written yet. A run that `goes_on` has been there."""
         if self.log:
-            check_log(self.log)
+            check_log(self.log, goes_on)
         if self.tensorboard:
             check_tensorboard()
 
@@ -46,7 +47,7 @@ class Recorder:
         self._costs = StepCosts(ranks, run, run.place, run.job.world_size, run.device)
         run.summands.append(self._costs)
         routing.watch(run.expert_load)
-        self._progress = Progress(recording.steps) if run.place.rank == 0 else None
+        self._progress = Progress(recording.steps, done=run.step) if run.place.rank == 0 else None
         self._log: Log | None = open_log(recording.log, run.step) if recording.log else None
         self._board = Board(recording.tensorboard, run.step) if recording.tensorboard else None
         self._start = 0.0

@@ -17,17 +17,18 @@ from moec.checkpoint.damage import Damage
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
 from moec.runtime.certificate import Local, mixed, warning
+from moec.runtime.checkpoint.notes import NotSaved
 from moec.runtime.checkpoint.restore import restore_together
 from moec.runtime.checkpoint.resume import said
-from moec.runtime.checkpoint.saver import NotSaved, Saver, Saving
+from moec.runtime.checkpoint.saver import Saver, Saving
 from moec.runtime.data import DataFault
 from moec.runtime.deterministic import make_deterministic
 from moec.runtime.distributed import another_connection, connect, find_store
-from moec.runtime.ending import conclude, refuse, remedy, stop
+from moec.runtime.ending import conclude, refuse, remedy, stop, stop_together
 from moec.runtime.evaluate import held_out_loss
 from moec.runtime.guard import Guard
 from moec.runtime.handshake import Refusal, shake_hands
-from moec.runtime.job import Job, read_job
+from moec.runtime.job import Job, JobFault, read_job
 from moec.runtime.launch import rank_name
 from moec.runtime.module_values import ModelFault
 from moec.runtime.options import parse_options
@@ -43,7 +44,10 @@ _AFTER_THE_WATCH = timedelta(seconds=30)  # a call gives up, if the watch has fo
 def main(folder: str | Path, arguments: list[str] | None = None) -> None:
     """Train the job in `folder` as the rank that the environment names. Ends the process if that fails."""
     folder = Path(folder).resolve()
-    job = read_job(folder / "plan.json")
+    try:
+        job = read_job(folder / "plan.json")
+    except JobFault as fault:
+        stop_together(str(fault))
     options = parse_options(job, arguments)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world != job.world_size:
@@ -103,7 +107,7 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
     ahead.close()
     if saver:
         saver.finish()
-    recorder.finish([f"checkpoints: {saver.folder}"] if saver else [])
+    recorder.finish(saver.summary if saver else [])
     if run.stopping:
         stop("", watch.end(watch.terminated(f"ended by SIGTERM after step {run.step}")))
     watch.close()
@@ -134,7 +138,17 @@ def _saver(folder: Path, options: argparse.Namespace, run: Run, store: Store, pr
     versions = {"moec": moec.__version__, "torch": torch.__version__}
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     data = prepared.data.fingerprint
-    saving = Saving(Path(options.save), options.every, options.keep, prepared.seed, data, versions, plan)
+    saving = Saving(
+        Path(options.save),
+        options.every,
+        options.keep,
+        prepared.seed,
+        data,
+        versions,
+        plan,
+        resumed=prepared.checkpoint is not None,
+        timeout=options.timeout,
+    )
     return Saver(saving, run, another_connection(store), gethostname())
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 _SHOWN = 8
+_LONG = 300  # characters of another's words that a line has room for
 
 
 def ranks_text(ranks: Sequence[int]) -> str:
@@ -13,6 +14,21 @@ def ranks_text(ranks: Sequence[int]) -> str:
         return f"ranks {ranks[0]} to {ranks[-1]}"
     shown = ", ".join([str(rank) for rank in ranks[:_SHOWN]])
     return f"ranks {shown} and {len(ranks) - _SHOWN} more" if len(ranks) > _SHOWN else f"ranks {shown}"
+
+
+def one_line(said: str) -> str:
+    """What another program said, maybe in several lines, as part of one."""
+    line = " ".join(filter(None, [part.strip() for part in said.splitlines()]))
+    return line if len(line) <= _LONG else f"{line[:_LONG]}..."
+
+
+def error_text(error: BaseException) -> str:
+    """`ValueError: what it says`, also of one that cannot say it."""
+    try:
+        said = one_line(str(error))
+    except Exception:
+        said = ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def some(what: str, items: Sequence[str]) -> list[str]:

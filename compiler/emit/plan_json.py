@@ -1,6 +1,7 @@
 """plan.json: the resolved plan, the placement of every weight, and what the runtime reads."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import moec
@@ -48,7 +49,8 @@ def plan_json(program: Program, sizing: int, output: Path | None, double: bool) 
         "data": plan.model.data if isinstance(plan.model, Imported) else None,
         "model": _model(program, sizing, output),
         "routers": routers_of(program, sizing),
-        "weights": _weights(program, sizing),
+        "weights": (weights := _weights(program, sizing)),
+        **_unread(program, weights),
         "lines": plan_lines(program),
     }
 
@@ -66,6 +68,12 @@ def _path(program: Program, path: str, output: Path | None) -> str:
     """A path that the plan names, as it is from the folder of the programs."""
     named = os.path.normpath(Path(program.plan.source.path).resolve().parent / path)
     return Path(os.path.relpath(named, output.resolve())).as_posix() if output else named
+
+
+def _unread(program: Program, weights: Mapping[str, object]) -> dict[str, object]:
+    """What the module saves and no program reads, as the count of a batch norm, where there is any."""
+    names = sorted(program.state - weights.keys() - program.shared.keys())
+    return {"unread": names} if names else {}
 
 
 def _weights(program: Program, sizing: int) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The files of one checkpoint, open for reading: what is read is held against its check sum first."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -9,7 +10,8 @@ from zlib import crc32
 from moec.checkpoint.boxes import text
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.folders import strangers
-from moec.checkpoint.manifest import CHUNK, Manifest, Slice
+from moec.checkpoint.headers import difference, expected_headers
+from moec.checkpoint.manifest import CHUNK, File, Manifest, Slice
 from moec.checkpoint.parse_manifest import nbytes, read_manifest
 
 
@@ -21,6 +23,7 @@ class Files:
     manifest: Manifest
     bytes_read: int = 0
     _open: dict[str, int] = field(default_factory=dict)
+    _headers: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # as they have to be
 
     @staticmethod
     def open(folder: Path) -> "Files":
@@ -28,7 +31,7 @@ class Files:
         manifest = read_manifest(folder)
         extra = strangers(folder, list(manifest.files))
         if extra:
-            raise Damage(f"{folder / extra[0]} is not part of the checkpoint")
+            raise Damage(f"{folder / extra[0]} is not part of the checkpoint: move it away")
         for name, file in manifest.files.items():
             _check_size(folder / name, file.bytes)
         return Files(folder, manifest)
@@ -67,7 +70,10 @@ class Files:
         done, view = 0, memoryview(content)
         file = self._file(name)
         while done < len(content):
-            count = os.preadv(file, [view[done:]], at + done)
+            try:
+                count = os.preadv(file, [view[done:]], at + done)
+            except OSError as fault:
+                raise Damage(f"{self.folder / name} cannot be read: {fault.strerror}") from None
             if count == 0:
                 raise Damage(f"{self.folder / name} ends too early")
             done += count
@@ -78,12 +84,22 @@ class Files:
         if name not in self._open:
             stated = self.manifest.files[name]
             _check_size(self.folder / name, stated.bytes)
-            self._open[name] = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            header = bytearray(stated.header)
-            self._fill(header, name, 0)
-            if f"{crc32(header):08x}" != stated.crc:
-                raise Damage(f"{self.folder / name}: its header does not have its check sum")
+            try:
+                self._open[name] = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError as fault:
+                raise Damage(f"{self.folder / name} cannot be read: {fault.strerror}") from None
+            self._check_header(name, stated)
         return self._open[name]
+
+    def _check_header(self, name: str, stated: File) -> None:
+        header = bytearray(stated.header)
+        self._fill(header, name, 0)
+        if f"{crc32(header):08x}" != stated.crc:
+            raise Damage(f"{self.folder / name}: its header does not have its check sum")
+        self._headers = self._headers or expected_headers(self.manifest)
+        fault = difference(bytes(header), self._headers[name])
+        if fault:
+            raise Damage(f"{self.folder / name}: {fault}")
 
 
 def _check_size(path: Path, expected: int) -> None:

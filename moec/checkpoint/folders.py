@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.manifest import MANIFEST
@@ -21,14 +22,18 @@ def step_of(folder: Path) -> tuple[int, int]:
 
 
 def is_whole(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file()
+    """Raises Damage where that cannot be seen."""
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError as fault:
+        raise Damage(f"{folder} cannot be read: {fault.strerror}") from None
 
 
 def steps_below(folder: Path) -> list[Path]:
     """The folders of steps in a run's folder, the earliest first, whole or not."""
     try:
         found = [path for path in folder.iterdir() if step_of(path)[0] >= 0 and path.is_dir() and not path.is_symlink()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as fault:
         raise Damage(f"{folder} cannot be read: {fault.strerror}") from None
@@ -68,6 +73,18 @@ def fresh(folder: Path, step: int) -> Path:
     return made
 
 
+def check_can_save(folder: Path) -> None:
+    """Make the folder of a run, and see that files can be made in it. Raises Damage."""
+    if step_of(folder.resolve())[0] >= 0:
+        raise Damage(f"--save {folder} has the name of a checkpoint, and not of a folder of them: name its parent")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        raise Damage(f"--save {folder} cannot be written to: {fault.strerror}: name another folder") from None
+
+
 def commit(folder: Path, text: bytes) -> None:
     """From the rename on, the folder is whole. All of its files are on the disk by now."""
     new = folder / f"{MANIFEST}.new"
@@ -79,13 +96,16 @@ def commit(folder: Path, text: bytes) -> None:
     _sync(folder.parent)
 
 
-def prune(folder: Path, keep: int | None) -> None:
-    """Leave the last `keep` whole ones, each step once, and nothing of earlier saves that were cut off."""
-    found = steps_below(folder)
+def prune(folder: Path, keep: int | None, ours: Container[str] | None = None) -> None:
+    """Leave the last `keep` whole ones, each step once, and nothing of earlier saves that were cut off.
+
+    Whose name is not among `ours`, if they are given, is not looked at.
+    """
+    found = [path for path in steps_below(folder) if ours is None or path.name in ours]
     whole = [path for path in found if is_whole(path)]
     last = {step_of(path)[0]: path for path in whole}
     kept = list(last.values())[-keep:] if keep else list(last.values())
-    for path in found:
+    for path in found if kept else ():
         if path not in kept and (path in whole or step_of(path) < step_of(kept[-1])):
             remove(path)
 
@@ -102,8 +122,20 @@ def remove(folder: Path) -> None:
 
 
 def strangers(folder: Path, expected: Sequence[str]) -> list[str]:
-    """What lies in a step's folder and is not one of its files."""
-    return sorted({path.name for path in folder.iterdir()} - {MANIFEST, *expected})
+    """What lies in a step's folder and is not one of its files, but for what is hidden. Raises Damage."""
+    return sorted([name for name in _names(folder) - {MANIFEST, *expected} if not name.startswith(".")])
+
+
+def hidden(folder: Path) -> list[str]:
+    """What a system leaves in folders, by names that begin with a dot. Raises Damage."""
+    return sorted([name for name in _names(folder) if name.startswith(".")])
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError as fault:
+        raise Damage(f"{folder} cannot be read: {fault.strerror}") from None
 
 
 def _own_files(folder: Path) -> list[Path]:

@@ -65,6 +65,7 @@ class Manifest:
     files: Mapping[str, File]
     tensors: Mapping[str, Entry]
     digest: str = ""
+    run: str = ""  # which run wrote it: an id of its own after every start
 
 
 def manifest_text(manifest: Manifest) -> bytes:
@@ -84,7 +85,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def _lines(manifest: Manifest) -> Iterator[str]:
-    yield f'"format": {FORMAT}, "chunk": {CHUNK},'
+    yield f'"format": {FORMAT}, "chunk": {CHUNK}, "run": {json.dumps(manifest.run)},'
     yield f'"progress": {json.dumps(asdict(manifest.progress))},'
     yield f'"versions": {json.dumps(dict(manifest.versions))},'
     yield f'"plan": {json.dumps(dict(manifest.plan))},'

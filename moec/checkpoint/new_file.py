@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+_AT_ONCE = 1 << 30  # bytes that may wait for the disk, so that no call waits for it for long
+
 
 class NewFile:
     """Open for writing from `with` on. Raises OSError, and FileExistsError where there is one."""
 
     def __init__(self, path: Path) -> None:
+        self._waiting = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def __enter__(self) -> "NewFile":
@@ -22,5 +25,9 @@ class NewFile:
 
     def write(self, content: memoryview) -> None:
         """All of it; one call of the system may take less."""
+        self._waiting += len(content)
         while content:
             content = content[os.write(self._file, content) :]
+        if self._waiting >= _AT_ONCE:
+            os.fdatasync(self._file)
+            self._waiting = 0

@@ -3,7 +3,6 @@
 Nothing else of a checkpoint is opened before all of this holds.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from math import prod
@@ -14,6 +13,7 @@ from typing import TypeVar
 from moec.checkpoint.boxes import Box, sizes, untiled
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.elements import SIZES
+from moec.checkpoint.folders import step_of
 from moec.checkpoint.manifest import (
     CHUNK,
     FORMAT,
@@ -25,12 +25,15 @@ from moec.checkpoint.manifest import (
     Slice,
     split_digest,
 )
+from moec.checkpoint.plain_json import parse_json, printable
 
 _MOST_BYTES = 1 << 30
 """Of a manifest; that of 400 GB of state has some ten million."""
 
 _FILE_NAME = re.compile(r"rank_[0-9]{3,9}\.safetensors")
 _MOST = 1 << 62
+_MOST_SEED = (1 << 64) - 1
+_MOST_DIMS = 32
 Kind = TypeVar("Kind")
 
 
@@ -48,26 +51,33 @@ def read_manifest(folder: Path) -> Manifest:
     if parts is None:
         raise Damage(f"{path} is not as it was written: its digest is of another text")
     try:
-        return parse_manifest(*parts)
+        manifest = parse_manifest(*parts)
     except _Fault as fault:
         raise Damage(f"{path}: {fault}") from None
+    named = step_of(folder.resolve())[0]
+    if named not in (-1, manifest.progress.step):
+        raise Damage(
+            f"{path} is of step {manifest.progress.step}: the folder was renamed, or the manifest is another's"
+        )
+    return manifest
 
 
 def parse_manifest(digest: str, body: bytes) -> Manifest:
     """What the text behind a digest says."""
     try:
-        tree = json.loads(b"{" + body)
-    except (ValueError, RecursionError):
-        raise _Fault("it is no JSON") from None
+        tree = parse_json(b"{" + body)
+    except ValueError as fault:
+        raise _Fault(f"it is no JSON: {fault}") from None
     record = _dict(tree, "the manifest")
     if _whole(record, "format") != FORMAT or _whole(record, "chunk") != CHUNK:
         raise _Fault("it is of another version of moec")
     files = {_file_name(name): _file(file) for name, file in _dict(record.get("files"), "files").items()}
-    tensors = {key: _entry(key, entry, files) for key, entry in _dict(record.get("tensors"), "tensors").items()}
+    tensors = {_key(key): _entry(key, entry, files) for key, entry in _dict(record.get("tensors"), "tensors").items()}
     _check_full(files, tensors)
     versions = {key: _a(value, str, key) for key, value in _dict(record.get("versions"), "versions").items()}
     progress = _progress(_dict(record.get("progress"), "progress"))
-    return Manifest(progress, versions, _dict(record.get("plan"), "plan"), files, tensors, digest)
+    run = _a(record.get("run", ""), str, "run")
+    return Manifest(progress, versions, _dict(record.get("plan"), "plan"), files, tensors, digest, run)
 
 
 class _Fault(Exception):
@@ -79,7 +89,8 @@ def _progress(record: Mapping[str, object]) -> Progress:
         name: tuple([_within(count, 0, _MOST, name) for count in _a(counts, list, name)])
         for name, counts in _dict(record.get("experts"), "experts").items()
     }
-    step, cursor, updates, seed = [_whole(record, name) for name in ("step", "cursor", "updates", "seed")]
+    step, cursor = _whole(record, "step"), _whole(record, "cursor")
+    updates, seed = _within(record.get("updates"), 0, step, "updates"), _whole(record, "seed", _MOST_SEED)
     return Progress(step, cursor, updates, seed, _a(record.get("data"), str, "data"), experts)
 
 
@@ -93,8 +104,10 @@ def _entry(key: str, tree: object, files: Mapping[str, File]) -> Entry:
     record = _dict(tree, key)
     dtype = _a(record.get("dtype"), str, "dtype")
     if dtype not in SIZES:
-        raise _Fault(f"{key}: {dtype} is no element type")
+        raise _Fault(f"{key}: {dtype!a} is no element type")
     shape = tuple([_within(size, 0, _MOST, "shape") for size in _a(record.get("shape"), list, "shape")])
+    if len(shape) > _MOST_DIMS:
+        raise _Fault(f"{key}: no tensor has {len(shape)} dims")
     slices = tuple([_slice(key, each, dtype, files) for each in _a(record.get("slices"), list, "slices")])
     fault = untiled(shape, [each.box for each in slices])
     if fault:
@@ -107,7 +120,7 @@ def _slice(key: str, tree: object, dtype: str, files: Mapping[str, File]) -> Sli
     box = _box(record)
     name = _a(record.get("file"), str, "file")
     if name not in files:
-        raise _Fault(f"{key}: {name} is not among the files")
+        raise _Fault(f"{key}: {name!a} is not among the files")
     count = nbytes(dtype, box)
     at = _within(record.get("at"), files[name].header, files[name].bytes - count, f"{key}: at")
     return Slice(box, name, at, _crc(record, -(-count // CHUNK)))
@@ -146,7 +159,14 @@ def _check_full(files: Mapping[str, File], tensors: Mapping[str, Entry]) -> None
 def _file_name(name: str) -> str:
     """One that cannot lead out of the folder."""
     if _FILE_NAME.fullmatch(name) is None:
-        raise _Fault(f"{name!r} is no name of a file of slices")
+        raise _Fault(f"{name!a} is no name of a file of slices")
+    return name
+
+
+def _key(name: str) -> str:
+    """One that can be shown, and sent to other ranks."""
+    if not name.isprintable():
+        raise _Fault(f"{name!a} is no name of a tensor")
     return name
 
 
@@ -154,24 +174,24 @@ def _dict(tree: object, what: str) -> dict[str, object]:
     return {_a(key, str, what): value for key, value in _a(tree, dict, what).items()}
 
 
-def _whole(record: Mapping[str, object], name: str) -> int:
-    return _within(record.get(name), 0, 1 << 64, name)
+def _whole(record: Mapping[str, object], name: str, most: int = _MOST) -> int:
+    return _within(record.get(name), 0, most, name)
 
 
 def _within(value: object, least: int, most: int, what: str) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise _Fault(f"{what}: {str(value)[:40]} is no whole number from {least} to {most}")
+        raise _Fault(f"{printable(what)}: {ascii(value)[:40]} is no whole number from {least} to {most}")
     return value
 
 
 def _crc(record: Mapping[str, object], chunks: int) -> str:
     crc = _a(record.get("crc"), str, "crc")
     if re.fullmatch(f"[0-9a-f]{{{8 * chunks}}}", crc) is None:
-        raise _Fault(f"crc: {crc[:40]!r} is not {chunks} check sums")
+        raise _Fault(f"crc: {crc[:40]!a} is not {chunks} check sums")
     return crc
 
 
 def _a(value: object, kind: type[Kind], what: str) -> Kind:
     if not isinstance(value, kind):
-        raise _Fault(f"{what} is no {kind.__name__}")
+        raise _Fault(f"{printable(what)} is no {kind.__name__}")
     return value

@@ -23,7 +23,7 @@ def export_command(options: argparse.Namespace, _: float) -> int:
     from moec.checkpoint.damage import Damage
     from moec.checkpoint.folders import chosen
     from moec.runtime.checkpoint.dtypes import DTYPES
-    from moec.runtime.checkpoint.export import export
+    from moec.runtime.checkpoint.export import export, left_out
     from moec.runtime.checkpoint.read import Checkpoint
 
     output = Path(options.output)
@@ -31,6 +31,7 @@ def export_command(options: argparse.Namespace, _: float) -> int:
         with Checkpoint.open(chosen(Path(options.folder))) as checkpoint:
             dtype = DTYPES[options.dtype.upper()] if options.dtype else None
             written = export(checkpoint, output, dtype, int(options.most * 1e9))
+            unread = left_out(checkpoint)
     except Damage as damage:
         raise plan_error("E508", str(damage), f"look at all of it: moec checkpoint verify {options.folder}") from None
     except OSError as fault:
@@ -38,6 +39,8 @@ def export_command(options: argparse.Namespace, _: float) -> int:
             "E507", f"{output} cannot be written: {fault.strerror}", "name a file in a folder that can be written"
         ) from None
     print("\n".join([f"{path}  {_bytes(path.stat().st_size)}" for path in written]))
+    if unread:
+        print(f"left out, since the model saves them and no program reads them: {', '.join(unread)}")
     return 0
 
 
@@ -46,30 +49,33 @@ def _folders(folder: Path) -> list[Path]:
     from moec.checkpoint.damage import Damage
     from moec.checkpoint.folders import step_of, steps_below
 
-    if not folder.is_dir():
-        raise plan_error("E508", f"`{folder}` is no folder of checkpoints", "name that of --save, or one of a step")
-    if step_of(folder.resolve())[0] >= 0:
-        return [folder]
     try:
+        if not folder.is_dir():
+            raise plan_error("E508", f"`{folder}` is no folder of checkpoints", "name that of --save, or one of a step")
+        if step_of(folder.resolve())[0] >= 0:
+            return [folder]
         found = steps_below(folder)
     except Damage as damage:
         raise plan_error("E508", str(damage)) from None
+    except OSError as fault:
+        raise plan_error("E508", f"`{folder}` cannot be read: {fault.strerror}") from None
     if not found:
         raise plan_error("E508", f"`{folder}` holds no checkpoint", "a run leaves them in the folder of --save")
     return found
 
 
 def _verify(folders: list[Path], as_json: bool) -> int:
-    from moec.checkpoint.verify import faults_of
+    from moec.checkpoint.verify import faults_of, notes_on
 
     faults = {folder: list(faults_of(folder)) for folder in folders}
+    notes = {folder: notes_on(folder) for folder in folders}
     if as_json:
-        record = {str(folder): found for folder, found in faults.items()}
-        print(json.dumps({"whole": not any(faults.values()), "faults": record}))
+        record, noted = [{str(folder): found for folder, found in each.items()} for each in (faults, notes)]
+        print(json.dumps({"whole": not any(faults.values()), "faults": record, "notes": noted}))
     else:
         for folder, found in faults.items():
             print(f"{folder}: {'DAMAGED' if found else 'whole, and every check sum is right'}")
-            print("".join([f"  {fault}\n" for fault in found]), end="")
+            print("".join([f"  {line}\n" for line in (*found, *notes[folder])]), end="")
     return 1 if any(faults.values()) else 0
 
 
@@ -110,6 +116,8 @@ def _record(manifest: "Manifest | None") -> object:
 
 
 def _said(manifest: "Manifest") -> str:
+    from moec.checkpoint.plain_json import printable
+
     progress, plan = manifest.progress, manifest.plan
     size = _bytes(sum(file.bytes for file in manifest.files.values()))
     files = f"{len(manifest.files)} file{'s' if len(manifest.files) != 1 else ''}"
@@ -119,7 +127,7 @@ def _said(manifest: "Manifest") -> str:
         f"next sample {progress.cursor:,}, seed {progress.seed}, data: {progress.data}",
         ", ".join([f"{name} {version}" for name, version in manifest.versions.items()]),
     ]
-    return "\n  ".join(lines)
+    return "\n  ".join([printable(line) for line in lines])
 
 
 def _mesh(plan: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from moec.checkpoint.boxes import whole
 from moec.checkpoint.damage import Damage
+from moec.checkpoint.plain_json import printable
 from moec.runtime.checkpoint.dtypes import DTYPES, NAMES
 from moec.runtime.checkpoint.layout import safetensors_header
 from moec.runtime.checkpoint.read import Checkpoint
@@ -35,6 +37,7 @@ class Exported:
 def export(checkpoint: Checkpoint, output: Path, dtype: torch.dtype | None, most: int) -> list[Path]:
     """Write the weights to a file, or above `most` bytes to several beside it, with an index; which.
 
+    What an earlier export to the same name has left in another form goes, before anything that could be taken for it.
     Floating point weights become `dtype` if it is given. A tensor at a time is in memory. What has the names of the
     files is replaced when all of them are written, the index last. Raises Damage, OSError.
     """
@@ -49,6 +52,8 @@ def export(checkpoint: Checkpoint, output: Path, dtype: torch.dtype | None, most
             paths.append(index)
             fresh.append(index.with_name(f".{index.name}.{os.getpid()}.new"))
             fresh[-1].write_text(_index(shards, paths), encoding="utf-8")
+        for path in _other_forms(output, alone=len(shards) == 1):
+            path.unlink()
         for new, path in zip(fresh, paths, strict=True):
             new.replace(path)
     finally:
@@ -68,6 +73,12 @@ def _tensors(checkpoint: Checkpoint, dtype: torch.dtype | None) -> list[Exported
     if not found:
         raise Damage(f"{checkpoint.folder} states no weight of its model")
     return found
+
+
+def left_out(checkpoint: Checkpoint) -> list[str]:
+    """What the module saves, and its checkpoint does not have, since no program reads it."""
+    names = checkpoint.manifest.plan.get("unread", [])
+    return [printable(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _stated(checkpoint: Checkpoint) -> dict[str, dict[str, object]]:
@@ -91,6 +102,14 @@ def _paths(output: Path, count: int) -> list[Path]:
     if count == 1:
         return [output]
     return [output.with_name(f"{output.stem}-{i + 1:05d}-of-{count:05d}{output.suffix}") for i in range(count)]
+
+
+def _other_forms(output: Path, alone: bool) -> list[Path]:
+    """The index and the parts that lie under this name; and the one file, unless that is what is written."""
+    part = re.compile(re.escape(output.stem) + r"-[0-9]{5,}-of-[0-9]{5,}" + re.escape(output.suffix))
+    names = {f"{output.name}.index.json", *([] if alone else [output.name])}
+    found = [path for path in output.parent.iterdir() if path.name in names or part.fullmatch(path.name)]
+    return sorted([path for path in found if path.is_file()], key=lambda path: path.name not in names)
 
 
 def _write(path: Path, tensors: Sequence[Exported], checkpoint: Checkpoint) -> None:

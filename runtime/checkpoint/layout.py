@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moec.checkpoint.boxes import text
+from moec.checkpoint.headers import named
 from moec.runtime.checkpoint.dtypes import NAMES
 from moec.runtime.checkpoint.pieces import Piece
 
@@ -25,9 +25,12 @@ def layout_of(pieces: Sequence[Piece]) -> Layout:
     entries, starts, end = {}, [], 0
     for piece in ordered:
         size = piece.value.numel() * piece.value.element_size()
-        name = f"{piece.key} {text(piece.box)}"
         shape = list(piece.value.shape)
-        entries[name] = {"dtype": NAMES[piece.value.dtype], "shape": shape, "data_offsets": [end, end + size]}
+        entries[named(piece.key, piece.box)] = {
+            "dtype": NAMES[piece.value.dtype],
+            "shape": shape,
+            "data_offsets": [end, end + size],
+        }
         starts.append(end)
         end += size
     header = safetensors_header(entries)

@@ -1,7 +1,7 @@
 """What the ranks have written, joined to one manifest."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,12 +28,12 @@ class Part:
         return json.dumps(asdict(self))
 
 
-def write_part(snapshot: Snapshot, rank: int, folder: Path) -> Part:
-    """Write a rank's file into the folder of a step. Raises OSError."""
+def write_part(snapshot: Snapshot, rank: int, folder: Path, beat: Callable[[], None] = lambda: None) -> Part:
+    """Write a rank's file into the folder of a step. `beat` is called as it goes on. Raises OSError."""
     if not snapshot.nbytes:
         return Part({}, {})
     name = file_of(rank)
-    file, entries = snapshot.write(folder / name)
+    file, entries = snapshot.write(folder / name, beat)
     return Part({name: file}, entries)
 
 
@@ -43,7 +43,7 @@ def file_of(rank: int) -> str:
 
 
 def joined(
-    parts: Iterable[Part], progress: Progress, versions: Mapping[str, str], plan: Mapping[str, object]
+    parts: Iterable[Part], progress: Progress, versions: Mapping[str, str], plan: Mapping[str, object], run: str = ""
 ) -> Manifest:
     """The manifest of what the ranks of a job have written, in the order of their ranks."""
     files: dict[str, File] = {}
@@ -56,7 +56,7 @@ def joined(
         key: Entry(entries[0].dtype, entries[0].shape, tuple([each for entry in entries for each in entry.slices]))
         for key, entries in sorted(found.items())
     }
-    return Manifest(progress, versions, plan, files, tensors)
+    return Manifest(progress, versions, plan, files, tensors, run=run)
 
 
 def _entry(tree: Mapping[str, object]) -> Entry:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moec.checkpoint.damage import Damage
+from moec.checkpoint.plain_json import printable
 from moec.runtime.checkpoint.pieces import pieces_of
 from moec.runtime.checkpoint.read import Checkpoint
 from moec.runtime.handshake import shake_hands
@@ -35,6 +36,7 @@ def check_model(job: Job, checkpoint: Checkpoint) -> None:
         *some("the checkpoint lacks", [f"{key} {list(expected[key])}" for key in missing]),
         *some("the model has no", [f"{key} {list(found[key])}" for key in extra]),
         *some("of another shape", [f"{key} {list(found[key])}, not {list(expected[key])}" for key in other]),
+        *some("of other experts", _other_experts(job, checkpoint)),
     ]
     if lines:
         raise Damage("\n".join([f"{checkpoint.folder} is of another model than {job.name}", *lines]))
@@ -62,6 +64,16 @@ def restore_together(run: Run, checkpoint: Checkpoint, board: Store, timeout: ti
     shake_hands(board, rank, run.job.world_size, gethostname(), {}, str(rank), fault, timeout, "moec/restored")
     if damage:
         raise damage
+
+
+def _other_experts(job: Job, checkpoint: Checkpoint) -> list[str]:
+    """Routers for which the checkpoint counts other experts than the job has."""
+    counted = {name: len(counts) for name, counts in checkpoint.manifest.progress.experts.items()}
+    own = {router.name: router.experts for router in job.routers}
+    names = sorted(name for name in own.keys() | counted.keys() if own.get(name) != counted.get(name))
+    return [
+        f"{printable(name)} has counts of {counted.get(name, 0)}, and the model {own.get(name, 0)}" for name in names
+    ]
 
 
 def _expected(job: Job) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from moec.checkpoint.damage import Damage
-from moec.checkpoint.folders import chosen, is_whole, latest, step_of, steps_below
+from moec.checkpoint.folders import check_can_save, chosen, is_whole, latest, step_of, steps_below
 from moec.runtime.checkpoint.read import Checkpoint
 from moec.runtime.checkpoint.restore import check_model
 from moec.runtime.job import Job
@@ -14,6 +14,8 @@ def resumed(job: Job, resume: str | None, save: str | None, restarted: bool) -> 
 
     None if the run begins anew. Raises Damage for one that cannot be used, or if what is saved would mix with others.
     """
+    if save:
+        check_can_save(Path(save))
     own = latest(Path(save)) if save else None
     if restarted and own is not None:
         folder = own
@@ -35,7 +37,7 @@ def said(checkpoint: Checkpoint, data: str, steps: int) -> str:
     progress, ranks = checkpoint.manifest.progress, checkpoint.manifest.plan.get("world_size")
     lines = [f"going on after step {progress.step}, from {checkpoint.folder}, written by {ranks} ranks"]
     if progress.step >= steps:
-        lines.append(f"nothing is left to do: --steps is {steps}")
+        lines.append(f"nothing is left to do: step {progress.step} is done, and --steps is {steps}")
     if progress.data != data:
         lines.append(f"warning: it was made on other data ({progress.data}), and this is {data}")
     step = step_of(checkpoint.folder.resolve())

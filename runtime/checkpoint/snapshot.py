@@ -1,6 +1,6 @@
 """A copy of a rank's own slices in the memory of its host, from which a file is written while training goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -40,16 +40,19 @@ class Snapshot:
         if self._cuda:
             torch.cuda.current_stream().synchronize()
 
-    def write(self, path: Path) -> tuple[File, dict[str, Entry]]:
-        """Into a new file, on the disk when this returns; what the manifest says of it. Raises OSError."""
+    def write(self, path: Path, beat: Callable[[], None] = lambda: None) -> tuple[File, dict[str, Entry]]:
+        """Into a new file, on the disk when this returns; what the manifest says of it. Raises OSError.
+
+        `beat` is called for every chunk.
+        """
         content = self._buffer.numpy().data
         header = len(self._layout.header)
         ends = (*self._layout.starts[1:], self._layout.bytes)
         entries: dict[str, Entry] = {}
         with NewFile(path) as file:
-            head = _written(content[:header], file)
+            head = _written(content[:header], file, beat)
             for piece, start, end in zip(self._layout.pieces, self._layout.starts, ends, strict=True):
-                crc = _written(content[start:end], file)
+                crc = _written(content[start:end], file, beat)
                 kept = Slice(piece.box, path.name, start, crc)
                 entries[piece.key] = Entry(NAMES[piece.value.dtype], piece.shape, (kept,))
         return File(len(content), header, head), entries
@@ -59,12 +62,13 @@ class Snapshot:
         return self._buffer[start : start + size].view(piece.value.dtype).view(piece.value.shape)
 
 
-def _written(content: memoryview, file: NewFile) -> str:
+def _written(content: memoryview, file: NewFile, beat: Callable[[], None]) -> str:
     """The check sums of its chunks."""
     sums = []
     for chunk in _chunks(content):
         sums.append(f"{crc32(chunk):08x}")
         file.write(chunk)
+        beat()
     return "".join(sums)
 
 

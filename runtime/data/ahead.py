@@ -6,6 +6,8 @@ from threading import Thread
 
 from moec.runtime.data.micro_batches import Inputs, MicroBatches
 
+THREAD = "moec-data"
+
 _PATIENCE = 5.0  # seconds that the end of a run waits for the thread
 
 
@@ -22,21 +24,21 @@ class Ahead:
         self._pin = pin
         self._pending: deque[int] = deque()  # asked of the thread, in order
         self._asked: SimpleQueue[int | None] = SimpleQueue()
-        self._ready: SimpleQueue[Inputs | Exception] = SimpleQueue()
+        self._ready: SimpleQueue[Inputs | BaseException] = SimpleQueue()
         self._thread: Thread | None = None
         self._closed = False
 
     def read(self, first: int) -> Inputs:
         """The inputs of the micro-batch whose first sample is `first`; the thread begins with the first call."""
         if self._thread is None:
-            self._thread = Thread(target=self._work, name="data", daemon=True)
+            self._thread = Thread(target=self._work, name=THREAD, daemon=True)
             self._thread.start()
         while self._pending and self._pending[0] != first:
             self._take()
         while len(self._pending) <= self._depth:
             self._ask(self._pending[-1] + self._batches.size if self._pending else first)
         found = self._take()
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -51,7 +53,7 @@ class Ahead:
         self._pending.append(first)
         self._asked.put(first)
 
-    def _take(self) -> Inputs | Exception:
+    def _take(self) -> Inputs | BaseException:
         self._pending.popleft()
         return self._ready.get()
 
@@ -59,7 +61,7 @@ class Ahead:
         while (first := self._asked.get()) is not None and not self._closed:
             try:
                 self._ready.put(self._prepared(first))
-            except Exception as error:
+            except BaseException as error:  # it would end the thread, and the run would wait for ever
                 self._ready.put(error)
 
     def _prepared(self, first: int) -> Inputs:

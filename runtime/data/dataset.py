@@ -15,6 +15,7 @@ from torch import Tensor
 from moec.runtime.data.documents import IGNORED
 from moec.runtime.data.source import DataFault, Sample, SampleFault
 from moec.runtime.job import Input
+from moec.runtime.words import error_text
 
 _NOT_THE_USERS = tuple({sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")})
 
@@ -40,16 +41,15 @@ class Dataset:
     @staticmethod
     def load(target: str, inputs: Sequence[Input]) -> "Dataset":
         """The object, or what the function of no arguments gives."""
-        module_name, _, name = target.partition(":")
         try:
-            samples = vars(importlib.import_module(module_name))[name]
-            if not hasattr(samples, "__getitem__"):
-                samples = samples()
+            samples = _given(target)
             count = len(samples)
+        except DataFault:
+            raise
         except ImportError as fault:
             raise DataFault(f"data {target}: {fault}") from None
-        except KeyError:
-            raise DataFault(f"data {target}: module {module_name} has no {name}") from None
+        except BaseException as error:  # also sys.exit, which is as much of the user's
+            raise DataFault(f"data {target}: {error_text(error)}{_place(error)}") from error
         if not count:
             raise DataFault(f"data {target}: it has no samples")
         return Dataset(target, samples, tuple(inputs), count)
@@ -66,9 +66,11 @@ class Dataset:
         try:
             with self._one_at_a_time:
                 given = self.samples[index]
-        except Exception as error:
-            raise SampleFault(f"{found}: {type(error).__name__}: {error}{_place(error)}") from error
-        return {each.name: _tensor(value, each, found) for each, value in self._named(given, found)}
+            return {each.name: _tensor(value, each, found) for each, value in self._named(given, found)}
+        except SampleFault:
+            raise
+        except BaseException as error:  # also sys.exit, which would end this thread alone
+            raise SampleFault(f"{found}: {error_text(error)}{_place(error)}") from error
 
     def _named(self, given: object, found: str) -> list[tuple[Input, object]]:
         """A value for each of the plan's inputs."""
@@ -86,11 +88,19 @@ class Dataset:
         return list(zip(self.inputs, given, strict=True))
 
 
+def _given(target: str) -> Indexable:
+    module_name, _, name = target.partition(":")
+    names = vars(importlib.import_module(module_name))
+    if name not in names:
+        raise DataFault(f"data {target}: module {module_name} has no {name}")
+    return names[name] if hasattr(names[name], "__getitem__") else names[name]()
+
+
 def _tensor(value: object, given: Input, found: str) -> Tensor:
     """The value as the input's tensor."""
     try:
         x = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:
         raise SampleFault(f"{found}: {given.name} is {_kind(value)}, of which no tensor can be made") from None
     if tuple(x.shape) != given.shape:
         raise SampleFault(f"{found}: {given.name} has shape {list(x.shape)}, and the plan says {list(given.shape)}")
@@ -115,14 +125,14 @@ def _within(x: Tensor, given: Input, found: str) -> Tensor:
     return x
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The user's line that raised: the last that is neither Python's own nor of an installed package."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__)[1:] if not _installed(each.filename)]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not _installed(each.filename)]
     return f", at {Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def _installed(file: str) -> bool:
-    return file.startswith((*_NOT_THE_USERS, "<"))
+    return file == __file__ or file.startswith((*_NOT_THE_USERS, "<"))
 
 
 def _kind(value: object) -> str:

@@ -1,7 +1,7 @@
 """A rank's slices of the inputs of a micro-batch, read from its samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -20,6 +20,13 @@ class Reader(Protocol):
     def read(self, first: int) -> Inputs: ...
 
 
+@dataclass(slots=True)
+class Pace:
+    """How far reading has come, for whoever watches from another thread."""
+
+    samples: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatches:
     """Read when they are asked for: only the samples that are this rank's, each once; the first dim is the batch."""
@@ -28,6 +35,7 @@ class MicroBatches:
     slices: tuple["_Slice", ...]
     dtype: torch.dtype  # of floats
     size: int  # samples of a micro-batch, over all ranks
+    pace: Pace = field(default_factory=Pace)
 
     @staticmethod
     def of(source: Source, job: Job, place: Place, splits: Mapping[str, Sequence[Axes]]) -> "MicroBatches":
@@ -49,6 +57,7 @@ class MicroBatches:
             for n in part.samples:
                 if n not in samples:
                     samples[n] = self.source.sample(first + n)
+                    self.pace.samples += 1
             x = torch.stack([samples[n][part.key][part.where] for n in part.samples])
             inputs[part.name] = x.to(self.dtype) if x.is_floating_point() else x
         return inputs

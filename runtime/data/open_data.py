@@ -82,11 +82,11 @@ def _stream(path: str | None, below: int) -> Stream:
     if path is None:
         return Text.read_files(standard_library(), below)
     files = files_below(Path(path))
-    ids = [file for file in files if file.suffix in WIDTHS]
+    ids = [file for file in files if file.suffix.lower() in WIDTHS]
     if not ids:
         return Text.read_files(files, below)
     if len(ids) < len(files):
-        other = next(file for file in files if file.suffix not in WIDTHS)
+        other = next(file for file in files if file.suffix.lower() not in WIDTHS)
         raise DataFault(
             f"--data {path} has files of tokens, as {ids[0].name}, and others, as {other.name}: "
             "put one kind into a folder of its own"

@@ -12,6 +12,9 @@ Sample = Mapping[str, Tensor]
 class DataFault(Exception):
     """Data that cannot be read; the message is one line for the user. Before the first step all ranks know of it."""
 
+    def __init__(self, said: str) -> None:
+        super().__init__(" ".join(filter(None, [line.strip() for line in said.splitlines()])))
+
 
 class SampleFault(DataFault):
     """A sample that cannot be used, met by those ranks that read it, in the step that reads it."""

@@ -13,7 +13,7 @@ from numpy import int64, ndarray
 from moec.runtime.data.source import DataFault, SampleFault
 
 WIDTHS = {".u16": "<u2", ".u32": "<u4", ".bin": "<u2"}
-"""How ids lie in a file, by the end of its name."""
+"""How ids lie in a file, by the end of its name, in small letters or capitals."""
 
 _PROBES = 16  # pieces of a file that its fingerprint is over
 _PROBE = 4096  # bytes
@@ -66,7 +66,7 @@ class Tokens:
 
 def _map(file: Path) -> ndarray:
     """An array over the file's own bytes."""
-    kind = numpy.dtype(WIDTHS[file.suffix])
+    kind = numpy.dtype(WIDTHS[file.suffix.lower()])
     try:
         size = file.stat().st_size
         if size % kind.itemsize:

@@ -1,4 +1,4 @@
-"""Looks at all ranks where one has waited too long for another, or has lost one."""
+"""Looks at all ranks where one has waited too long for another, has lost one, or comes to no end by itself."""
 
 import time
 
@@ -35,8 +35,12 @@ class Inquiry:
     def _is_due(self, pulse: Pulse) -> bool:
         if self._own.missing:
             return True
-        times = int(pulse.still // self._own.timeout) if pulse.waits else 0
-        return times > 0 and self._own.store.add(f"watch/overdue/{times}", 1) == 1
+        times = int((pulse.still if pulse.waits else self._idle(pulse)) // self._own.timeout)
+        return times > 0 and self._own.store.add(f"watch/overdue/{pulse.step}/{times}", 1) == 1
+
+    def _idle(self, pulse: Pulse) -> float:
+        """Before the first step a rank may read and make for long."""
+        return pulse.idle if self._own.run else 0.0
 
     def _look(self) -> dict[int, Pulse]:
         return board.pulses_of(self._own.store, range(self._own.world))

@@ -1,12 +1,15 @@
-"""Ranks wait and nothing moves: who of all ranks keeps the others waiting, from the pulses of all."""
+"""Nothing moves: who of all ranks keeps the others waiting, or all of them, from the pulses of all."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from moec.runtime.watch.pulse import Pulse, steady
 from moec.runtime.words import ranks_text
 
-_LEAST = 0.5  # of the time-out, for which one that keeps others waiting has not made a call
+_LEAST = 0.5  # of the time-out, for which one that keeps others waiting has not made a call, or nothing has moved
+_HELD_UP = {"data": "reading data", "saving": "saving"}
+"""By phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,13 @@ def judge(world: int, earlier: Mapping[int, Pulse], later: Mapping[int, Pulse], 
     stopped = sorted(steady(earlier, later))
     if stopped:
         return Finding(stopped[0], f"has stopped: its process does not run{_others(stopped)}", True)
+    if not any(pulse.waits for pulse in later.values()):
+        return _standstill(later) if all(pulse.idle >= _LEAST * timeout for pulse in later.values()) else None
     away = [rank for rank, pulse in later.items() if not pulse.waits and pulse.still >= _LEAST * timeout]
     if away:
         worst = max(away, key=lambda rank: later[rank].still)
-        return Finding(worst, f"has called no one for {later[worst].still:.0f} s while others wait for it")
+        called = f"has called no one for {later[worst].still:.0f} s while others wait for it"
+        return Finding(worst, f"{called}{_doing(later[worst])}")
     if all(pulse.waits and pulse.still >= _LEAST * timeout for pulse in later.values()):
         return _deadlock(later)
     return None
@@ -46,6 +52,20 @@ def _deadlock(pulses: Mapping[int, Pulse]) -> Finding:
     said = "; ".join(f"{ranks_text(ranks)} in {at or 'the start'}" for at, ranks in others[:4])
     alone = f"waits, as do {said}" if others else "waits, as do all others, in one place"
     return Finding(few[1][0], f"{alone}: what they call does not meet{_others(few[1])}")
+
+
+def _standstill(pulses: Mapping[int, Pulse]) -> Finding:
+    """No one waits in a call, and nothing moves: of those that do not wait for another's part, who is so alone."""
+    held_up = {rank: pulse for rank, pulse in pulses.items() if not pulse.for_others} or pulses
+    places = Counter([(pulse.phase, pulse.at) for pulse in held_up.values()])
+    rank = min(held_up, key=lambda rank: (places[held_up[rank].phase, held_up[rank].at], -held_up[rank].idle))
+    same = "" if len(pulses) == 1 else ", nor has any other rank"
+    return Finding(rank, f"has made no progress for {held_up[rank].idle:.0f} s{same}{_doing(held_up[rank])}")
+
+
+def _doing(pulse: Pulse) -> str:
+    """Of one that is held up by a thread of its own."""
+    return f" (it is {_HELD_UP.get(pulse.phase, 'waiting')}, in {pulse.helper})" if pulse.helper else ""
 
 
 def _others(ranks: list[int]) -> str:

@@ -51,8 +51,16 @@ def end_of(pid: int, killed_for_memory: bool) -> str:
         return f"ended early, with status {status >> 8}"
     if number == signal.SIGKILL:
         return "ran out of memory: the kernel killed it" if killed_for_memory else "was killed (SIGKILL)"
-    name = signal.Signals(number).name
+    name = signal_name(number)
     return f"crashed (segmentation fault, {name})" if number == signal.SIGSEGV else f"was ended by {name}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGTERM`; those that programs agree on among themselves have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def killings_for_memory() -> int:

@@ -9,11 +9,13 @@ from pathlib import Path
 from socket import gethostname
 from typing import Protocol
 
+from moec.runtime.data.micro_batches import MicroBatches
 from moec.runtime.store import Store
 from moec.runtime.watch import board
+from moec.runtime.watch.helper import helper_of
 from moec.runtime.watch.plan_lines import PlanLines
 from moec.runtime.watch.pulse import Card, Pulse, machine
-from moec.runtime.watch.sight import Sight, look
+from moec.runtime.watch.sight import look
 from moec.runtime.watch.verdict import FAILED, Verdict, this_machine
 
 
@@ -22,6 +24,9 @@ class Running(Protocol):
 
     step: int
     asked_to_stop: bool
+
+    @property
+    def micro_batches(self) -> MicroBatches: ...
 
 
 class Talking(Protocol):
@@ -38,9 +43,16 @@ class Talking(Protocol):
 class _Before:
     """What the last look at the main thread saw."""
 
-    sight: Sight = field(default_factory=lambda: Sight("", "", False))
-    calls: int = 0
-    since: float = field(default_factory=time.monotonic)  # when calls or waiting last changed
+    called: tuple[int, bool] = (0, False)  # calls of others, and whether it waits in one
+    since: float = field(default_factory=time.monotonic)  # when that last changed
+    all: tuple[object, ...] = ()
+    idle_since: float = field(default_factory=time.monotonic)  # when any of all last changed
+
+    def see(self, now: float, called: tuple[int, bool], *more: object) -> None:
+        if called != self.called:
+            self.called, self.since = called, now
+        if (called, *more) != self.all:
+            self.all, self.idle_since = (called, *more), now
 
 
 class Own:
@@ -76,12 +88,26 @@ class Own:
         now, sight = time.monotonic(), look(self._folder, self._main)
         calls = self.talking.calls if self.talking else 0
         waited = self.talking.waited if self.talking else 0.0
-        moved = calls != self._before.calls or sight.waits != self._before.sight.waits
-        self._before = _Before(sight, calls, now if moved else self._before.since)
+        helper, samples = helper_of(sight.phase, self._main), self.run.micro_batches.pace.samples if self.run else 0
+        before = self._before
+        before.see(now, (calls, sight.waits), sight, self.step, samples, helper.moved)
         self._phases[sight.phase] += not sight.waits
         self._number += 1
-        still, mostly = now - self._before.since, self._phases.most_common(1)[0][0]
-        return Pulse(self._number, self.step, sight.phase, sight.at, sight.waits, calls, still, now, waited, mostly)
+        return Pulse(
+            number=self._number,
+            step=self.step,
+            phase=sight.phase,
+            at=sight.at,
+            waits=sight.waits,
+            calls=calls,
+            still=now - before.since,
+            idle=now - before.idle_since,
+            helper=helper.at,
+            for_others=helper.for_others,
+            now=now,
+            waited=waited,
+            mostly=self._phases.most_common(1)[0][0],
+        )
 
     def said(self, rank: int, what: str, at: str | None = None, step: int = 0) -> str:
         """`rank 3 on HOST WHAT: step 17, stage 1 (layers.2 to head), in FILE:LINE CODE [PLAN:LINE]`.

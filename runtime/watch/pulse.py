@@ -28,6 +28,9 @@ class Pulse:
     waits: bool  # for other ranks
     calls: int  # of other ranks, so far
     still: float  # seconds for which neither of the last two has changed
+    idle: float  # seconds for which nothing at all has changed: no step, call, line, sample, byte of a checkpoint
+    helper: str  # the line of the thread that it waits for, "" if for none
+    for_others: bool  # that thread waits for other ranks
     now: float
     waited: float  # seconds, so far
     mostly: str  # the phase in which it was most often seen to work

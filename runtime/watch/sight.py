@@ -8,7 +8,15 @@ from types import FrameType
 
 _RUNTIME = Path(__file__).parents[1]
 _TALKING = frozenset(str(_RUNTIME / name) for name in ("distributed.py", "exchange.py"))
-_PHASES = {"update": "update", "inputs": "data", "save": "saving", "connect": "connecting", "shake_hands": "meeting"}
+_SAVER = str(_RUNTIME / "checkpoint" / "saver.py")
+_PHASES = {
+    "update": "update",
+    "inputs": "data",
+    "held_out_loss": "evaluation",
+    "connect": "connecting",
+    "shake_hands": "meeting",
+    "restore_together": "restoring",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ def sight_of(frame: FrameType | None, folder: Path) -> Sight:
         if path.rpartition("/")[0] == here and function != "<module>":
             at = at or instruction(path, frame.f_lineno)
             phase = phase or _stage_phase(function)
+        elif path == _SAVER:
+            phase = phase or "saving"
         elif path.startswith(str(_RUNTIME)):
             phase = phase or _PHASES.get(function, "")
         frame = frame.f_back

@@ -16,7 +16,7 @@ from moec.runtime.watch.own import Own
 from moec.runtime.watch.signals import CALLS_TO_END, Mailbox
 from moec.runtime.watch.slow import SlowRanks
 from moec.runtime.watch.verdict import INTERRUPTED, TERMINATED, Verdict, post, posted, tell
-from moec.runtime.words import ranks_text
+from moec.runtime.words import error_text, ranks_text
 
 _MISSED = 5  # looks at the store that fail in a row: it is gone
 
@@ -33,6 +33,12 @@ class Watcher:
         self._missed = 0
 
     def run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # a rank that no one watches could wait for ever
+            self._failed(error)
+
+    def _watch(self) -> None:
         ready: set[int] = set()
         while not self._own.done:
             try:
@@ -96,22 +102,36 @@ class Watcher:
         if self._missed == _MISSED:
             self._cut_off(f"cannot reach the job's store: {str(why).partition(chr(10))[0]}")
 
+    def _failed(self, error: Exception) -> None:
+        """End the job: not to see another's fault is one of its own."""
+        what = f"cannot watch over the others any more ({error_text(error)})"
+        try:
+            verdict = post(self._own.store, self._own.verdict(self._own.said_alone(what), culprit=self._own.rank))
+        except Exception:
+            self._cut_off(f"{what}, nor tell them")
+        else:
+            self._obey(verdict)
+
     def _obey(self, verdict: Verdict | None) -> None:
         """End this process, unless the main thread does so at this moment."""
         if verdict is None:
             return
         self._begin_to_end()
-        tell(self._own.store, verdict, self._own.rank)
-        self._neighbourhood.kill(verdict.kills)
-        sys.stdout.flush()
-        os._exit(verdict.status)
+        try:
+            tell(self._own.store, verdict, self._own.rank)
+            self._neighbourhood.kill(verdict.kills)
+            sys.stdout.flush()
+        finally:
+            os._exit(verdict.status)
 
     def _cut_off(self, what: str) -> None:
         """End this process alone, where no one can be asked or told."""
         self._begin_to_end()
         verdict = self._own.verdict(self._own.said_alone(what))
-        print(verdict.line, file=sys.stderr, flush=True)
-        os._exit(verdict.status)
+        try:
+            print(verdict.line, file=sys.stderr, flush=True)
+        finally:
+            os._exit(verdict.status)
 
     def _begin_to_end(self) -> None:
         if not self._ending.acquire(blocking=False):

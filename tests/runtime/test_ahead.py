@@ -79,10 +79,25 @@ def test_a_fault_is_raised_where_its_micro_batch_is_asked_for():
     ahead.close()
 
 
+class Ending(Numbered):
+    """Ends whoever reads it."""
+
+    def sample(self, index):
+        raise SystemExit(3)
+
+
+def test_what_would_end_the_thread_is_raised_too():
+    ahead = Ahead(micro_batches(Ending()), 2, pin=False)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            ahead.read(0)
+    ahead.close()
+
+
 def test_the_thread_ends_when_it_is_told_to_and_with_the_process():
     ahead = Ahead(micro_batches(Numbered()), 2, pin=False)
     ahead.read(0)
-    mine = [thread for thread in threading.enumerate() if thread.name == "data"]
+    mine = [thread for thread in threading.enumerate() if thread.name == "moec-data"]
     assert mine and all(thread.daemon for thread in mine)
     ahead.close()
     for thread in mine:

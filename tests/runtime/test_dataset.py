@@ -25,11 +25,14 @@ class Given:
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken.py").write_text("if True\n")
     (tmp_path / "my_pictures.py").write_text(
         "import torch\n"
         "pairs = [(torch.full((3, 4, 4), float(i)), i) for i in range(5)]\n"
         "def named():\n    return [{'label': i, 'image': torch.zeros(3, 4, 4)} for i in range(5)]\n"
         "empty = []\n"
+        "def ends():\n    raise SystemExit(3)\n"
+        "number = 3\n"
     )
 
 
@@ -46,6 +49,9 @@ def test_what_cannot_be_loaded(module):
         "my_pictures:nothing": "data my_pictures:nothing: module my_pictures has no nothing",
         "no_such_module:x": "data no_such_module:x: No module named 'no_such_module'",
         "my_pictures:empty": "data my_pictures:empty: it has no samples",
+        "my_pictures:ends": "data my_pictures:ends: SystemExit: 3, at my_pictures.py:7: raise SystemExit(3)",
+        "my_pictures:number": "data my_pictures:number: TypeError: 'int' object is not callable",
+        "broken:data": "data broken:data: SyntaxError: expected ':' (broken.py, line 1)",
     }.items():
         with pytest.raises(DataFault) as caught:
             Dataset.load(target, INPUTS)
@@ -89,3 +95,49 @@ def test_an_exception_names_the_sample_and_the_users_line():
     message = str(caught.value)
     assert message.startswith("sample 1 of mine:data: RuntimeError: ") and "\n" not in message
     assert message.endswith("return torch.zeros(2).view(index + 5)  # here") and ", at test_dataset.py:" in message
+
+
+class Mute(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+ENDS = {
+    "SystemExit: 3": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "ValueError: boom second line": ValueError("boom\n\n  second line\n"),
+    "Mute": Mute(),
+}
+
+
+@pytest.mark.parametrize("words", ENDS)
+def test_whatever_is_raised_is_told_in_one_line(words):
+    def fails(index):
+        raise ENDS[words]
+
+    with pytest.raises(SampleFault) as caught:
+        Dataset("mine:data", Given(fails), INPUTS, 2).sample(1)
+    assert str(caught.value).startswith(f"sample 1 of mine:data: {words}, at test_dataset.py:")
+    assert str(caught.value).endswith(": raise ENDS[words]")
+
+
+def test_a_sample_that_fails_as_it_is_looked_at():
+    class Lazy(dict):
+        def __getitem__(self, name):
+            raise SystemExit(name)
+
+    class Array:
+        @property
+        def __array_interface__(self):
+            raise OSError("gone\naway")
+
+    for sample, words in (
+        (Lazy(image=1, label=2), "sample 1 of mine:data: SystemExit: image, at test_dataset.py:"),
+        ({"image\nx": 1}, "sample 1 of mine:data has no image: the plan's inputs are image, label, and it has image x"),
+        ((Array(), 1), "sample 1 of mine:data: image is of type Array, of which no tensor can be made"),
+    ):
+        with pytest.raises(SampleFault) as caught:
+            Dataset("mine:data", Given(sample), INPUTS, 2).sample(1)
+        assert str(caught.value).startswith(words) and "\n" not in str(caught.value)

@@ -167,6 +167,23 @@ def test_what_ranks_call_does_not_meet(tiny):
 
 
 @pytest.mark.sweep
+def test_all_hang_and_no_one_waits_in_a_call(tiny):
+    made = tiny(1, 1)
+    for rank in (0, 1):
+        fail(made, rank, "import time; time.sleep(1000)")
+    ended = run(made.folder, "--timeout", "8")
+    assert re.match(r"rank \d on \S+ has made no progress for \d+ s, nor has any other rank: step 3, ", ended.last)
+    assert ended.status == 1 and ended.left == []
+
+
+@pytest.mark.sweep
+def test_a_signal_without_a_name(tiny):
+    made = tiny(1, 1)
+    fail(made, 1, "import os; os.kill(os.getpid(), 40)")
+    says_where(run(made.folder, "--timeout", "60"), 1, "was ended by signal 40", "stage 1 (layers.1 to head)")
+
+
+@pytest.mark.sweep
 def test_torchrun_is_killed(tiny):
     """No one is left to end its processes, but they themselves."""
     made = tiny(1, 1)
@@ -183,7 +200,6 @@ def test_torchrun_is_killed(tiny):
     assert "has lost torchrun" in ended.errors or "cannot reach the job's store" in ended.errors
 
 
-@pytest.mark.sweep
 def test_a_restarted_job_goes_on_from_its_last_checkpoint(tiny):
     made = tiny(1, 1)
     saved, log = made.folder / "saved", made.folder / "metrics.jsonl"

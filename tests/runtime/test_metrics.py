@@ -1,6 +1,5 @@
-"""The log of a run is whole at any time, goes on where a run is resumed, and says what the run says."""
+"""What is recorded of a step, and what is said of it."""
 
-import errno
 import io
 import json
 import math
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from moec.runtime.data import DataFault
-from moec.runtime.metrics import Metrics, check_log, open_log
+from moec.runtime.metrics import Metrics
 from moec.runtime.place import Place
 from moec.runtime.progress import Progress, duration
 from moec.runtime.step_costs import StepCosts
@@ -48,65 +47,6 @@ def test_what_is_no_number_is_null():
     text = json.dumps(record, allow_nan=False)
     assert json.loads(text)["loss"] is None and json.loads(text)["skipped"] is True
     assert "experts" not in json.loads(text)
-
-
-def test_a_resumed_run_goes_on_in_its_log(tmp_path):
-    path = tmp_path / "m.jsonl"
-    log = open_log(str(path), 0)
-    for step in range(1, 6):
-        log.write({"step": step, "run": 1})
-    log.write({"step": 4, "held_out_loss": 1.0})
-    log.close()
-    with open(path, "a") as file:
-        file.write('{"step": 6, "ru')  # as one that was killed leaves it
-    resumed = open_log(str(path), 3)
-    before = path.read_text()
-    resumed.write({"step": 4, "run": 2})
-    resumed.close()
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(record["step"], record["run"]) for record in records] == [(1, 1), (2, 1), (3, 1), (4, 2)]
-    assert path.read_text().startswith(before)
-    assert [file.name for file in tmp_path.iterdir()] == ["m.jsonl"]
-
-
-def test_a_new_run_begins_a_new_log(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_text('{"step": 1}\n')
-    check_log(str(path))
-    open_log(str(path), 0).close()
-    assert path.read_text() == ""
-    log = open_log(str(tmp_path / "none.jsonl"), 5)
-    log.write({"step": 6})
-    log.close()
-    assert (tmp_path / "none.jsonl").read_text() == '{"step": 6}\n'
-
-
-@pytest.mark.parametrize("text", ["a note\n", '{"loss": 1}\n', '[{"step": 1}]\n'])
-def test_a_file_of_something_else_stays(tmp_path, text):
-    path = tmp_path / "notes.txt"
-    path.write_text(text)
-    with pytest.raises(DataFault, match="holds something else than metrics"):
-        check_log(str(path))
-    assert path.read_text() == text
-    with pytest.raises(DataFault, match="cannot be written: No such file or directory"):
-        check_log(str(tmp_path / "no" / "m.jsonl"))
-
-
-def test_training_goes_on_where_the_disk_is_full(tmp_path, capsys):
-    log = open_log(str(tmp_path / "m.jsonl"), 0)
-    log.write({"step": 1})
-
-    class Full(io.StringIO):
-        def flush(self):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    log._file.close()
-    log._file = Full()
-    for step in (2, 3):
-        log.write({"step": step})
-    log.close()
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said == f"warning: {tmp_path / 'm.jsonl'} is not written any more: No space left on device"
 
 
 def test_progress_without_a_terminal_says_first_last_and_the_sum():
@@ -145,8 +85,8 @@ def test_progress_on_a_terminal_is_one_line_that_changes():
 
 def test_nothing_left_to_do_is_said():
     out = io.StringIO()
-    Progress(10, out).finish([])
-    assert out.getvalue() == "nothing to do: step 10 is done already\n"
+    Progress(10, out, done=99).finish([])
+    assert out.getvalue() == "nothing to do: step 99 is done, and --steps is 10\n"
 
 
 def test_durations():

@@ -113,6 +113,7 @@ def test_the_rate_is_that_of_the_step_also_after_a_skip(tiny):
     for rates in made.simulate(program):
         torch.testing.assert_close(torch.tensor(rates), torch.tensor([0.25, 0.5, 0.75, 1.0, 1.0]) * 0.01)
 
+
 def test_a_step_after_one_that_was_looked_into_is_that_of_a_run_that_was_not(tiny):
     """To name where a value came from, the skipped step is run again; nothing of it reaches the next."""
 

@@ -46,6 +46,17 @@ def test_files_are_one_stream_in_order_of_name(tmp_path):
     assert samples(tmp_path / "all.u16") == expected
 
 
+def test_the_end_of_a_name_may_be_in_capitals(tmp_path):
+    ids = drawn(100)
+    (tmp_path / "one").mkdir()
+    write(tmp_path / "one" / "A.U16", ids[:50])
+    write(tmp_path / "one" / "B.u16", ids[50:])
+    write(tmp_path / "ALL.BIN", ids)
+    write(tmp_path / "ALL.U32", ids, "I")
+    expected = sorted((ids[n : n + LENGTH], ids[n + 1 : n + LENGTH + 1]) for n in range(0, 96, LENGTH))
+    assert samples(tmp_path / "one") == samples(tmp_path / "ALL.BIN") == samples(tmp_path / "ALL.U32") == expected
+
+
 def test_a_file_that_is_cut_off_is_refused(tmp_path):
     for name, size, width in (("a.u16", 31, 2), ("b.u32", 30, 4), ("c.bin", 1, 2)):
         (tmp_path / name).write_bytes(bytes(size))

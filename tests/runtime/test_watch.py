@@ -13,20 +13,39 @@ from types import SimpleNamespace
 import pytest
 import torch.distributed as dist
 
+from moec.runtime.checkpoint.notes import Notes
+from moec.runtime.data.micro_batches import Pace as DataPace
+from moec.runtime.ending import remedy
 from moec.runtime.watch import board
+from moec.runtime.watch.helper import Helper, helper_of
 from moec.runtime.watch.inquiry import Inquiry
-from moec.runtime.watch.judge import judge
+from moec.runtime.watch.judge import Finding, judge
 from moec.runtime.watch.listener import Listener
 from moec.runtime.watch.neighbourhood import Neighbourhood
 from moec.runtime.watch.own import Own
 from moec.runtime.watch.plan_lines import PlanLines
 from moec.runtime.watch.pulse import Card, Pulse, machine
-from moec.runtime.watch.sight import look
+from moec.runtime.watch.sight import Sight, look
 from moec.runtime.watch.slow import Pace
 from moec.runtime.watch.verdict import NOTE, Verdict, post, posted, read_note, tell
 
-WAITS = Pulse(7, 17, "forward", 'stage_1.py:141 y = all_reduce(y, "tp")', True, 90, 60.0, 100.0, 50.0, "forward")
-MOVES = replace(WAITS, waits=False, still=0.1)
+WAITS = Pulse(
+    number=7,
+    step=17,
+    phase="forward",
+    at='stage_1.py:141 y = all_reduce(y, "tp")',
+    waits=True,
+    calls=90,
+    still=60.0,
+    idle=60.0,
+    helper="",
+    for_others=False,
+    now=100.0,
+    waited=50.0,
+    mostly="forward",
+)
+MOVES = replace(WAITS, waits=False, still=0.1, idle=0.1)
+READS = replace(WAITS, waits=False, phase="data", helper="mine.py:3 x = load(path)", at="stage_0.py:9 run.inputs(i)")
 
 
 def later(pulse, **changes):
@@ -54,6 +73,35 @@ def test_a_rank_that_calls_no_one_while_others_wait_is_the_culprit():
 def test_ranks_that_still_move_are_no_culprits():
     assert judged({0: WAITS, 1: MOVES, 2: replace(WAITS, still=1.0)}) is None
     assert judged({0: WAITS, 1: replace(WAITS, still=1.0)}) is None
+
+
+def test_where_no_one_waits_and_nothing_moves_one_is_the_culprit():
+    what = "has made no progress for 60 s, nor has any other rank (it is reading data, in mine.py:3 x = load(path))"
+    assert judged({0: READS, 1: replace(READS, idle=59.0)}) == Finding(0, what)
+    syncs = replace(WAITS, waits=False, phase="update", at="rank_000.py:9 run.update()")
+    assert judged({0: syncs, 1: syncs, 2: READS, 3: syncs}) == Finding(2, what), "the others are in one place"
+    assert judged({0: syncs}) == Finding(0, "has made no progress for 60 s")
+
+
+def test_who_saves_and_waits_for_anothers_part_is_no_culprit():
+    saves = replace(WAITS, waits=False, phase="saving", helper="parts.py:7 file.write(x)", at="")
+    waits = replace(saves, helper="notes.py:9 time.sleep(pause)", for_others=True, idle=70.0)
+    finding = judged({0: waits, 1: waits, 2: saves, 3: waits})
+    assert finding.rank == 2 and finding.what.endswith(" (it is saving, in parts.py:7 file.write(x))")
+
+
+def test_as_long_as_anything_moves_no_one_is_the_culprit():
+    """Slow data, a long evaluation, a large checkpoint: whoever calls no one for long may still get on."""
+    slow = replace(READS, idle=1.0, still=900.0)
+    assert judged({0: slow, 1: slow}) is None
+    assert judged({0: READS, 1: slow}) is None
+    assert judged({0: slow}) is None
+
+
+def test_who_keeps_others_waiting_is_told_with_what_it_does():
+    assert judged({0: WAITS, 1: READS}).what == (
+        "has called no one for 60 s while others wait for it (it is reading data, in mine.py:3 x = load(path))"
+    )
 
 
 def test_where_all_wait_the_place_where_fewest_do_is_named():
@@ -173,6 +221,8 @@ def test_a_rank_that_falls_silent_is_warned_of_and_then_accused(own, capfd):
         ("import os; os._exit(0)", "ended early, with status 0"),
         ("import os; os.kill(os.getpid(), 9)", "was killed (SIGKILL)"),
         ("import ctypes; ctypes.string_at(0)", "crashed (segmentation fault, SIGSEGV)"),
+        ("import os; os.kill(os.getpid(), 40)", "was ended by signal 40"),
+        ("import os; os.kill(os.getpid(), 15)", "was ended by SIGTERM"),
     ],
 )
 def test_a_process_that_ends_is_seen_with_its_cause(own, code, what):
@@ -223,6 +273,29 @@ def test_an_inquiry_is_one_ranks_and_takes_two_looks(own, monkeypatch):
     clock.now = 4.0
     first, *others = go_on()
     assert others == [None, None] and first.rank == 1 and first.stopped
+
+
+def test_an_inquiry_is_due_where_no_one_waits_and_nothing_moves(own, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+
+    def found(idle, step=17, still=100.0):
+        """By an inquiry of rank 1, while all are alike."""
+        inquiry, finding = Inquiry(own), None
+        for number in (1, 2):
+            pulse = replace(READS, number=number, idle=idle, still=still, step=step)
+            for rank in range(3):
+                board.post_pulse(own.store, rank, pulse)
+            finding = inquiry.go_on(pulse)
+            clock.now += 4.0
+        return finding
+
+    assert found(13.0) is None, "before the first step much may be read"
+    own.run = SimpleNamespace(step=16, asked_to_stop=False)
+    assert found(1.0) is None, "they call no one for long, and move"
+    assert "has made no progress for 13 s" in found(13.0).what
+    assert found(13.0) is None, "another rank has looked"
+    assert found(13.0, step=18).rank == 0, "in another step it is another matter"
 
 
 def test_an_error_that_another_rank_makes_is_looked_into(own, monkeypatch):
@@ -281,3 +354,133 @@ while True:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == f"[{int(signal.SIGTERM)}] []\n", done.stderr
+
+
+class Job:
+    """A run, as a watch sees it, and what it calls."""
+
+    def __init__(self):
+        self.step, self.asked_to_stop, self.calls, self.waited = 0, False, 0, 0.0
+        self.micro_batches = SimpleNamespace(pace=DataPace())
+
+
+def test_what_counts_as_progress(own, monkeypatch):
+    """Each of these, and time does not."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    own.run = own.talking = job = Job()
+    places = iter(range(1000))
+    monkeypatch.setattr("moec.runtime.watch.own.look", lambda folder, main: sight)
+    monkeypatch.setattr("moec.runtime.watch.own.helper_of", lambda phase, main: helper)
+    sight, helper = Sight("", "data", False), Helper("a.py:1 x", False, 5)
+
+    def idle():
+        clock.now += 10.0
+        pulse = own.pulse()
+        return pulse.idle
+
+    assert idle() == 0.0 and idle() == 10.0 and idle() == 20.0
+    for field in ("step", "calls"):
+        vars(job)[field] += 1
+        assert idle() == 0.0 and idle() == 10.0, field
+    job.micro_batches.pace.samples += 1
+    assert idle() == 0.0 and own.pulse().still == 20.0, "a sample is no call"
+    for more in (Sight("", "forward", False), Sight(f"stage_0.py:{next(places)}", "forward", False)):
+        sight = more
+        assert idle() == 0.0 and idle() == 10.0
+    helper = Helper("a.py:1 x", False, 6)
+    assert idle() == 0.0
+    helper = Helper("a.py:2 y", False, 6)
+    assert idle() == 10.0, "a loop has lines, too"
+
+
+def test_what_the_thread_does_that_is_waited_for(tmp_path):
+    """It is told by the user's line, not by that of a library; and by what it has read and written."""
+    path = tmp_path / "pictures.py"
+    path.write_text("def load(read, end):\n    read()\n    end.wait()  # the user's\n")
+    names = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    end, going = threading.Event(), threading.Event()
+
+    def read():
+        with open(path, "rb", buffering=0) as file:
+            file.read()
+        going.set()
+
+    def work():
+        names["load"](read, end)
+
+    main = threading.get_ident()
+    assert helper_of("forward", main) == Helper()
+    assert not helper_of("data", main).for_others, "there is no such thread: the main thread reads itself"
+    thread = threading.Thread(target=work, name="moec-data")
+    thread.start()
+    assert going.wait(30)
+    helper = helper_of("data", main)
+    end.set()
+    thread.join()
+    assert helper.at == "pictures.py:3 end.wait()" and not helper.for_others
+    assert helper.moved >= len(path.read_text()) or not os.path.exists("/proc/self/task")
+
+
+def test_a_thread_of_a_save_that_waits_for_others_is_known():
+    store = dist.HashStore()
+    notes = Notes(store, 3, 1, "here", timeout=60.0)
+
+    def work():
+        notes.wait("folder", 0)
+
+    thread = threading.Thread(target=work, name="moec-save")
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not (helper := helper_of("saving", threading.get_ident())).for_others and time.monotonic() < deadline:
+        time.sleep(0.01)
+    notes.leave("folder", "step_00000003")
+    thread.join()
+    assert helper.for_others and helper.at.startswith("notes.py:")
+
+
+def test_a_watch_that_fails_ends_the_job_with_a_line(tmp_path):
+    """Whatever it is that fails, also where nothing can be said any more."""
+    (tmp_path / "plan.json").write_text("{}")
+    script = """
+import sys, threading
+import torch.distributed as dist
+from pathlib import Path
+from moec.runtime.ending import remedy
+from moec.runtime.watch import Watch, listener
+
+def fail(self):
+    raise ValueError("no such thing\\nat all")
+
+def silent(*args, **more):
+    raise BrokenPipeError
+
+listener.Listener.listen = fail
+watch = Watch(dist.HashStore(), 0, 1, Path(sys.argv[1]), 60.0)
+if sys.argv[2] == "silent":
+    sys.stderr.write = silent
+watch.start(lambda: remedy(sys.argv[3]))
+threading.Event().wait(60)
+"""
+    (tmp_path / "saved").write_text("a file")
+
+    def ended(*arguments):
+        command = [sys.executable, "-c", script, str(tmp_path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    done = ended("speaks", str(tmp_path / "saved"))
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("rank 0 on ")
+    assert " cannot watch over the others any more (ValueError: no such thing at all): before the first step: " in line
+    assert line.endswith(f"and {tmp_path / 'saved'} is no folder of checkpoints any more")
+    assert ended("silent", str(tmp_path / "none")).returncode == 1
+
+
+def test_what_to_do_is_said_whatever_has_become_of_the_folder(tmp_path):
+    assert remedy(None) == "with --save DIR --every N there are checkpoints to go on from"
+    assert remedy(str(tmp_path / "none")) == "no step was saved yet"
+    (tmp_path / "file").write_text("")
+    assert remedy(str(tmp_path / "file")) == f"and {tmp_path / 'file'} is no folder of checkpoints any more"
+    for path in ("no\0name", "x" * 5000):
+        assert remedy(path).startswith("and no checkpoint is found any more: "), path

@@ -34,6 +34,22 @@ def test_show(saved, capsys):
     assert record["step"] == 2 and record["tensors"]["weight/layers.1.up.weight"]["shape"] == [7, 6]
 
 
+def test_what_is_shown_cannot_move_a_cursor(tiny, tmp_path, capsys):
+    made = tiny(1, 1)
+    plan = made.folder / "plan.json"
+    plan.write_text(plan.read_text().replace('"name": "tiny"', '"name": "a\\u001b[2J", "unread": ["count\\u0007"]'))
+    runs, _ = trained(made, 1)
+    step = save(made, runs, tmp_path / "ck")
+    (step / ".DS_Store").write_text("x")
+    assert main(["checkpoint", "show", str(step)]) == 0
+    assert main(["checkpoint", "verify", str(step)]) == 0
+    assert main(["export", str(step), "-o", str(tmp_path / "m.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert r"ranks of a\x1b[2J," in said and ".DS_Store is not part of the checkpoint" in said
+    assert said.endswith("left out, since the model saves them and no program reads them: count\\x07\n")
+    assert all(line.isprintable() for line in said.splitlines())
+
+
 def test_verify(saved, capsys):
     assert main(["checkpoint", "verify", str(saved)]) == 0
     assert capsys.readouterr().out.count("whole, and every check sum is right") == 2

@@ -11,9 +11,9 @@ from plain import save, trained
 
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.files import Files
-from moec.checkpoint.verify import faults_of
+from moec.checkpoint.verify import faults_of, notes_on
 from moec.runtime.checkpoint.read import Checkpoint
-from moec.runtime.checkpoint.restore import restore
+from moec.runtime.checkpoint.restore import check_model, restore
 
 
 @pytest.fixture
@@ -81,6 +81,12 @@ EDITS = {
     "true for a step": lambda m: m["progress"].update(step=True),
     "no tensors": lambda m: m.pop("tensors"),
     "another version": lambda m: m.update(format=2),
+    "another step": lambda m: m["progress"].update(step=99),
+    "updates beyond the step": lambda m: m["progress"].update(updates=99),
+    "a seed that is none": lambda m: m["progress"].update(seed=1 << 64),
+    "a name for a terminal": lambda m: _rename_tensor(m, "weight/\x1b[2J"),
+    "a name that is no text": lambda m: _rename_tensor(m, "weight/\ud800"),
+    "a hundred dims": lambda m: m["tensors"]["weight/layers.0.up.weight"].update(shape=[1] * 100),
     "no check sum": lambda m: _slices(m)[0].update(crc=""),
     "a file without slices": lambda m: m["files"].update(
         {"rank_00777.safetensors": {"bytes": 8, "header": 8, "crc": "0" * 8}}
@@ -99,19 +105,89 @@ def _rename(manifest, name):
             each["file"] = name if each["file"] == "rank_00000.safetensors" else each["file"]
 
 
+def _rename_tensor(manifest, name):
+    manifest["tensors"][name] = manifest["tensors"].pop("weight/layers.0.up.weight")
+
+
+def rewrite(path, edit):
+    """The manifest with something else in it, and the digest of that."""
+    manifest = json.loads(path.read_text())
+    del manifest["digest"]
+    edit(manifest)
+    write(path, json.dumps(manifest)[1:].encode())
+
+
+def write(path, body):
+    path.write_bytes(b'{"digest": "' + blake2b(body, digest_size=16).hexdigest().encode() + b'",\n' + body)
+
+
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_manifest_is_checked_before_anything_is_read(saved, edit, monkeypatch):
     _, folder, _ = saved
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["digest"]
-    edit(manifest)
-    body = json.dumps(manifest)[1:].encode()
-    path.write_bytes(b'{"digest": "' + blake2b(body, digest_size=16).hexdigest().encode() + b'",\n' + body)
+    rewrite(path, edit)
     monkeypatch.setattr(Files, "_file", None)
-    with pytest.raises(Damage, match=str(path)):
+    with pytest.raises(Damage, match=str(path)) as caught:
         Checkpoint.open(folder)
+    assert str(caught.value).isprintable()
     assert len(list(faults_of(folder))) == 1
+
+
+def _swap(manifest):
+    tensors = manifest["tensors"]
+    for key in [key for key in tensors if key.startswith("mean/")]:
+        square = "square/" + key[5:]
+        tensors[key], tensors[square] = tensors[square], tensors[key]
+
+
+def _as_integers(manifest):
+    for entry in manifest["tensors"].values():
+        entry["dtype"] = "I64"
+
+
+@pytest.mark.parametrize("edit", [_swap, _as_integers])
+def test_what_the_files_say_of_themselves_counts_too(saved, edit):
+    _, folder, runs = saved
+    rewrite(folder / "manifest.json", edit)
+    faults = list(faults_of(folder))
+    assert len(faults) == len(list(folder.glob("rank_*")))
+    assert all("its header and the manifest differ in " in fault for fault in faults)
+    with pytest.raises(Damage, match="its header and the manifest differ in "):
+        load(runs, folder)
+
+
+def test_a_key_that_is_there_twice(saved):
+    _, folder, _ = saved
+    path = folder / "manifest.json"
+    body = path.read_bytes().partition(b'",\n')[2]
+    write(path, body.replace(b'"seed": 7', b'"seed": 7, "seed": 8', 1))
+    with pytest.raises(Damage, match="'seed' is there twice"):
+        Checkpoint.open(folder)
+
+
+def test_a_folder_of_another_step(saved):
+    _, folder, _ = saved
+    other = folder.rename(folder.with_name("step_00000099"))
+    with pytest.raises(Damage, match=r"step_00000099/manifest\.json is of step 1: the folder was renamed"):
+        Checkpoint.open(other)
+    assert len(list(faults_of(other))) == 1
+
+
+def test_experts_are_those_of_the_model(saved):
+    made, folder, _ = saved
+    rewrite(folder / "manifest.json", lambda m: m["progress"].update(experts={"layers.0.gate": [1, 2]}))
+    with Checkpoint.open(folder) as checkpoint, pytest.raises(Damage) as caught:
+        check_model(made.job, checkpoint)
+    assert str(caught.value).endswith("of other experts: layers.0.gate has counts of 2, and the model 0")
+
+
+def test_hidden_files_are_passed_over(saved):
+    _, folder, runs = saved
+    (folder / ".DS_Store").write_text("x")
+    load(runs, folder)
+    assert list(faults_of(folder)) == []
+    (note,) = notes_on(folder)
+    assert note == f"{folder}/.DS_Store is not part of the checkpoint, and is passed over: it can be removed"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Which folder counts, which is made, and which goes."""
 
+from pathlib import Path
+
 import pytest
 
 from moec.checkpoint.damage import Damage
-from moec.checkpoint.folders import chosen, commit, fresh, latest, prune, remove, steps_below
+from moec.checkpoint.folders import check_can_save, chosen, commit, fresh, latest, prune, remove, steps_below
 
 
 def whole(folder, step):
@@ -54,6 +56,25 @@ def test_the_last_ones_stay(tmp_path):
     prune(tmp_path, None)
     assert names(tmp_path) == ["step_00000006.2", "step_00000008", "step_00000010"]
     assert (tmp_path / "step_12").is_dir() and (tmp_path / "notes").is_file()
+
+
+def test_where_a_run_can_save(tmp_path):
+    check_can_save(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "in", Path("/proc/foo")):
+        with pytest.raises(Damage, match=f"--save {folder} cannot be written to: .*: name another folder"):
+            check_can_save(folder)
+    with pytest.raises(Damage, match="has the name of a checkpoint"):
+        check_can_save(tmp_path / "step_00000003")
+    assert not (tmp_path / "step_00000003").exists()
+
+
+def test_only_what_is_ours_goes(tmp_path):
+    for step in (2, 4, 6):
+        whole(tmp_path, step)
+    prune(tmp_path, 1, {"step_00000004", "step_00000006"})
+    assert names(tmp_path) == ["step_00000002", "step_00000006"]
 
 
 def test_what_is_not_ours_stays(tmp_path):

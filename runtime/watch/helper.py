@@ -1,0 +1,65 @@
+"""What the thread does that the main thread waits for: one reads data, one writes a checkpoint."""
+
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from moec.runtime.watch.sight import instruction
+
+_THREADS = {"data": "moec-data", "saving": "moec-save"}
+"""By the phase of the main thread."""
+
+_ASKING = (str(Path(__file__).parents[1] / "checkpoint" / "notes.py"), "wait")
+"""Where a rank that saves waits for what others say of their part."""
+
+_NOT_OURS = tuple({sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")})
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """Of the main thread, in the phases that have one."""
+
+    at: str = ""  # `pictures.py:12 image = open(path).read()`
+    for_others: bool = False  # it waits for the part of other ranks
+    moved: int = 0  # bytes that it has read and written
+
+
+def helper_of(phase: str, main: int) -> Helper:
+    """That of a phase of the main thread; the main thread itself where it does without."""
+    if phase not in _THREADS:
+        return Helper()
+    thread = next((each for each in threading.enumerate() if each.name == _THREADS[phase]), None)
+    frames = sys._current_frames()
+    busy = [] if thread is None else list(_frames(frames.get(thread.ident or 0)))
+    if thread is None or len(busy) < 2:  # it waits for something to do, in its first function
+        return Helper(_at(list(_frames(frames.get(main)))))
+    return Helper(_at(busy), any(_asks(frame) for frame in busy), _moved(thread.native_id))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Moec's and the user's, the innermost first."""
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith((*_NOT_OURS, "<")):
+            yield frame
+        frame = frame.f_back
+
+
+def _at(frames: list[FrameType]) -> str:
+    return instruction(frames[0].f_code.co_filename, frames[0].f_lineno) if frames else ""
+
+
+def _asks(frame: FrameType) -> bool:
+    return (frame.f_code.co_filename, frame.f_code.co_name) == _ASKING
+
+
+def _moved(native_id: int | None) -> int:
+    """As Linux counts it; 0 where it does not."""
+    try:
+        with open(f"/proc/self/task/{native_id}/io", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
+    except OSError:
+        return 0
