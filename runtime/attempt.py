@@ -5,6 +5,8 @@ from contextlib import suppress
 
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 
+_BEGUN = "moec/begun"
+
 
 def store_of_attempt(store: Store) -> Store:
     """A part of torchrun's store in which no attempt before has left anything.
@@ -20,6 +22,20 @@ def end_attempt(store: object) -> None:
     if isinstance(store, PrefixStore):
         with suppress(RuntimeError):
             store.underlying_store.delete_key(_key())
+
+
+def set_begun(store: object, begun: bool) -> None:
+    """Whether attempts after this one go on with what it saves: a job that was refused has saved nothing."""
+    if isinstance(store, PrefixStore):
+        if begun:
+            store.underlying_store.set(_BEGUN, "")
+        else:
+            store.underlying_store.delete_key(_BEGUN)
+
+
+def has_begun(store: object) -> bool:
+    """Has an attempt before this one?"""
+    return isinstance(store, PrefixStore) and store.underlying_store.check([_BEGUN])
 
 
 def _key() -> str:

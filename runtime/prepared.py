@@ -1,7 +1,6 @@
 """What a rank reads before it meets the others."""
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +34,8 @@ class Prepared:
     facts: Mapping[str, str]  # equal on all ranks, or the job does not begin
 
     @staticmethod
-    def read(job: Job, options: argparse.Namespace, rank: int, program: Local) -> "Prepared":
+    def read(job: Job, options: argparse.Namespace, rank: int, program: Local, restarted: bool) -> "Prepared":
         """Raises Damage, DataFault or ModelFault for what cannot be used."""
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         checkpoint = resumed(job, options.resume, options.save, restarted)
         seed = seed_of(options.seed, job.training.seed, checkpoint)
         data = open_data(job, Wanted.of(options), seed)

@@ -16,6 +16,7 @@ import moec
 from moec.checkpoint.damage import Damage
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
+from moec.runtime.attempt import has_begun, set_begun
 from moec.runtime.certificate import Local, mixed, warning
 from moec.runtime.checkpoint.notes import NotSaved
 from moec.runtime.checkpoint.restore import restore_together
@@ -118,7 +119,7 @@ def _agree(folder: Path, job: Job, options: argparse.Namespace, rank: int, local
     """What this rank begins with, once all have come and begin with the same. Raises Refusal, on all of them."""
     prepared, fault = None, None
     try:
-        prepared = Prepared.read(job, options, rank, local)
+        prepared = Prepared.read(job, options, rank, local, has_begun(store))
     except (Damage, DataFault, ModelFault) as found:
         fault = found
     facts = prepared.facts if prepared else {}
@@ -131,6 +132,7 @@ def _agree(folder: Path, job: Job, options: argparse.Namespace, rank: int, local
         raise Refusal(refused)
     if doubt:
         print(f"warning: {doubt}; moec verify PLAN --build {folder}", file=sys.stderr, flush=True)
+    set_begun(store, True)
     return prepared
 
 

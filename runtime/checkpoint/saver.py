@@ -15,6 +15,7 @@ from moec.checkpoint.damage import Damage
 from moec.checkpoint.folders import commit, fresh, latest, prune, remove, steps_below
 from moec.checkpoint.manifest import Progress, manifest_text
 from moec.checkpoint.owner import Owner
+from moec.runtime.attempt import set_begun
 from moec.runtime.checkpoint.notes import SAVED, Notes, NotSaved
 from moec.runtime.checkpoint.parts import Part, file_of, joined, write_part
 from moec.runtime.checkpoint.pieces import pieces_of, progress_of
@@ -184,6 +185,7 @@ class Saver:
         if rival:
             fault = notes.said(f"{rival}; this run ends")
             self._board.set(_LOST, fault)
+            set_begun(self._board, False)  # a restart would go on with what the other saves
             self._run.asked_to_stop = True
             raise NotSaved(fault)
 

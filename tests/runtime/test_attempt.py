@@ -2,7 +2,7 @@
 
 import torch.distributed as dist
 
-from moec.runtime.attempt import end_attempt, store_of_attempt
+from moec.runtime.attempt import end_attempt, has_begun, set_begun, store_of_attempt
 
 
 def test_an_attempt_that_has_ended_leaves_nothing_to_the_next():
@@ -33,3 +33,18 @@ def test_machines_that_count_restarts_otherwise_meet(monkeypatch):
 
 def test_a_job_of_one_process_has_a_store_of_its_own():
     end_attempt(dist.HashStore())
+
+
+def test_what_has_begun_is_known_to_attempts_that_follow():
+    torchrun = dist.HashStore()
+    refused = store_of_attempt(torchrun)
+    assert not has_begun(refused)
+    end_attempt(refused)
+    first = store_of_attempt(torchrun)
+    assert not has_begun(first)
+    set_begun(first, True)
+    end_attempt(first)
+    second = store_of_attempt(torchrun)
+    assert has_begun(second) and not has_begun(torchrun)
+    set_begun(second, False)
+    assert not has_begun(second)
