@@ -16,6 +16,9 @@ _THREADS = {"data": "moec-data", "saving": "moec-save"}
 _ASKING = (str(Path(__file__).parents[1] / "checkpoint" / "notes.py"), "wait")
 """Where a rank that saves waits for what others say of their part."""
 
+_OURS = f"{Path(__file__).parents[2]}/"
+"""Where moec lies, which may be among the packages."""
+
 _NOT_OURS = tuple({sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")})
 
 
@@ -43,7 +46,8 @@ def helper_of(phase: str, main: int) -> Helper:
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     """Moec's and the user's, the innermost first."""
     while frame is not None:
-        if not frame.f_code.co_filename.startswith((*_NOT_OURS, "<")):
+        name = frame.f_code.co_filename
+        if name.startswith(_OURS) or not name.startswith((*_NOT_OURS, "<")):
             yield frame
         frame = frame.f_back
 

