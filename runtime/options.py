@@ -6,10 +6,10 @@ from typing import NoReturn
 
 import torch
 
+from moec.checkpoint.manifest import LAST_SEED
 from moec.runtime.ending import stop_together
 from moec.runtime.job import Job
 
-_LAST_SEED = 2**64 - 1
 _LONGEST = 1e9  # seconds, some 30 years
 
 
@@ -63,8 +63,8 @@ def _whole(text: str) -> int:
 
 def _seed(text: str) -> int:
     """As a plan's: what a checkpoint can hold."""
-    if not text.isdecimal() or int(text) > _LAST_SEED:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {_LAST_SEED}")
+    if not text.isdecimal() or int(text) > LAST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {LAST_SEED}")
     return int(text)
 
 

@@ -18,8 +18,13 @@ def ranks_text(ranks: Sequence[int]) -> str:
 
 def one_line(said: str) -> str:
     """What another program said, maybe in several lines, as part of one."""
-    line = " ".join(filter(None, [part.strip() for part in said.splitlines()]))
+    line = joined_lines(said)
     return line if len(line) <= _LONG else f"{line[:_LONG]}..."
+
+
+def joined_lines(said: str) -> str:
+    """All of it in one line."""
+    return " ".join(filter(None, [part.strip() for part in said.splitlines()]))
 
 
 def error_text(error: BaseException) -> str:

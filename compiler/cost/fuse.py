@@ -4,7 +4,7 @@ What several operators pass on element by element stays in registers; a product 
 no tensor is copied only to lie in memory otherwise.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -28,7 +28,7 @@ def fuse(forward: Sequence[Alive], backward: Sequence[Alive]) -> tuple[tuple[Ali
     runs = tuple(tuple(_runs(way)) for way in both)
     users: dict[int, int] = {}
     for run in chain(*runs):
-        for number in {number for alive in run for number in _reads(alive)}:
+        for number in {number for alive in run for number in alive.reads}:
             users[number] = users.get(number, 0) + 1
     first, second = (tuple(_joined(run, users) for run in way) for way in runs)
     return first, second
@@ -115,10 +115,6 @@ def _runs(events: Sequence[Alive]) -> Iterator[tuple[Alive, ...]]:
 
 def _sees_rows(event: object) -> bool:
     return isinstance(event, Kernel) and event.name.startswith(_OVER_ROWS)
-
-
-def _reads(alive: Alive) -> Collection[int]:
-    return [number for number, _ in alive.event.reads] if isinstance(alive.event, Kernel) else []
 
 
 def _joined(run: tuple[Alive, ...], users: dict[int, int]) -> Alive:

@@ -40,9 +40,7 @@ class Kernel:
 def seconds(kernel: Kernel, machine: Machine, float8: bool = False) -> float:
     """On the device: the roofline, with an efficiency that falls for small products."""
     through_memory = kernel.moved / (machine.memory_bandwidth * machine.memory_efficiency)
-    if kernel.kind == "memory":
-        return through_memory + machine.launch
-    if not kernel.flops:  # experts without rows
+    if kernel.kind == "memory" or not kernel.flops:  # as of experts without rows
         return through_memory + machine.launch
     itemsize = 1 if float8 and kernel.kind == "product" and kernel.itemsize <= 2 else kernel.itemsize
     rate = machine.rates.get(itemsize, machine.compute)

@@ -4,12 +4,11 @@ A rank's text names what passes between regions, and a name holds its tensor unt
 that runs a whole model at once holds nothing but what a backward still reads.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.recompute import Turn
-from moec.compiler.cost.recorder import Alive, Talk
+from moec.compiler.cost.recorder import Alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +16,6 @@ class _Life:
     """Of one storage, in the places of a turn's events, forward and then backward."""
 
     size: int
-    made: int
     last: int
     """The last event that makes it or reads it."""
     ends: int
@@ -46,26 +44,13 @@ def free_early(turn: Turn) -> Turn:
 
 
 def _lives(events: Sequence[Alive]) -> Iterator[_Life]:
-    made: dict[int, tuple[int, int]] = {}
+    sizes: dict[int, int] = {}
     last: dict[int, int] = {}
     for place, alive in enumerate(events):
         for number in alive.freed:
-            if number in made:
-                size, first = made.pop(number)
-                yield _Life(size, first, last[number], place)
-        for number, size in _written(alive.event).items():
-            if number > 0 and number not in last:
-                made[number] = size, place
-            last[number] = place
-        for number in _read(alive.event):
-            last[number] = place
-
-
-def _read(event: object) -> Sequence[int]:
-    return [number for number, _ in event.reads] if isinstance(event, Kernel) else []
-
-
-def _written(event: object) -> Mapping[int, int]:
-    if isinstance(event, Talk):
-        return {event.result: event.received}
-    return dict(event.writes) if isinstance(event, Kernel) else {}
+            if number in sizes:
+                yield _Life(sizes.pop(number), last[number], place)
+        for number, size in alive.made.items():
+            if number not in last:
+                sizes[number] = size
+        last |= dict.fromkeys((*alive.made, *alive.reads), place)

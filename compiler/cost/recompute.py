@@ -33,12 +33,12 @@ def recompute_layer(turn: Turn) -> Turn:
 def recompute_attention(turn: Turn) -> Turn:
     """Keep queries, keys and values, and of what follows up to the output of attention nothing."""
     core = _core(turn.forward)
-    made = {number for alive in core for number in _written(alive)}
+    made = {number for alive in core for number in alive.made}
     kept = {number: size for number, size in kept_by(turn).items() if number in made}
     if not kept:
         return turn
     found = release(turn, kept)
-    place = next(n for n, alive in enumerate(found.backward.events) if _read(alive).keys() & kept.keys())
+    place = next(n for n, alive in enumerate(found.backward.events) if alive.reads.keys() & kept.keys())
     held = found.backward.events[place - 1].held if place else 0
     again = tuple(Alive(alive.event, held + alive.held - core[0].held) for alive in core)
     events = found.backward.events
@@ -53,7 +53,7 @@ def gather_again(turn: Turn) -> Turn:
         if talk.kind == "all_gather" and talk.result in kept:
             turn = release(turn, {talk.result: kept[talk.result]})
             events = turn.backward.events
-            place = next(n for n, alive in enumerate(events) if talk.result in _read(alive))
+            place = next(n for n, alive in enumerate(events) if talk.result in alive.reads)
             again = Alive(replace(talk, again=True), events[place].held)
             turn = replace(turn, backward=replace(turn.backward, events=(*events[:place], again, *events[place:])))
     return turn
@@ -64,8 +64,8 @@ def drop_intermediate(turn: Turn) -> Turn:
     kept, names = kept_by(turn), {}
     for alive in turn.forward.events:
         if isinstance(alive.event, Kernel) and alive.event.joins:
-            names |= dict.fromkeys(_written(alive), alive.event)
-    others = {n for alive in turn.backward.events if not _joins(alive) for n in _read(alive)}
+            names |= dict.fromkeys(alive.made, alive.event)
+    others = {n for alive in turn.backward.events if not _joins(alive) for n in alive.reads}
     dropped = {
         number: size
         for number, size in kept.items()
@@ -79,9 +79,9 @@ def drop_returned(turn: Turn) -> Turn:
     events, kept = turn.forward.events, kept_by(turn)
     talks = [alive.event for alive in events if isinstance(alive.event, Talk)]
     returned = {talk.result for talk in talks if talk.kind == "all_to_all"}
-    returned -= {number for alive in events if not _joins(alive) for number in _read(alive)}
-    users = [alive for alive in events if _joins(alive) and returned & _read(alive).keys()]
-    made = {number for alive in users for number in _written(alive)}
+    returned -= {number for alive in events if not _joins(alive) for number in alive.reads}
+    users = [alive for alive in events if _joins(alive) and returned & alive.reads.keys()]
+    made = {number for alive in users for number in alive.made}
     return release(turn, {number: kept[number] for number in returned | made if number in kept})
 
 
@@ -100,8 +100,8 @@ def copy_once(turn: Turn) -> Turn:
 
 def _without_copy(turn: Turn, number: int, stands: int, size: int) -> Turn:
     forward, backward = list(turn.forward.events), list(turn.backward.events)
-    made = next(n for n, alive in enumerate(forward) if number in _written(alive))
-    last = max(n for n, alive in enumerate(backward) if number in _read(alive))
+    made = next(n for n, alive in enumerate(forward) if number in alive.made)
+    last = max(n for n, alive in enumerate(backward) if number in alive.reads)
     forward[made:] = [replace(alive, held=alive.held - size) for alive in forward[made + 1 :]]
     backward[last + 1 :] = [replace(alive, held=alive.held + size) for alive in backward[last + 1 :]]
     return Turn(
@@ -113,7 +113,7 @@ def _without_copy(turn: Turn, number: int, stands: int, size: int) -> Turn:
 def _renamed(events: list[Alive], number: int, stands: int) -> tuple[Alive, ...]:
     found: list[Alive] = []
     for alive in events:
-        if isinstance(alive.event, Kernel) and number in _read(alive):
+        if isinstance(alive.event, Kernel) and number in alive.reads:
             reads = tuple((stands if each == number else each, size) for each, size in alive.event.reads)
             alive = replace(alive, event=replace(alive.event, reads=reads))
         found.append(alive)
@@ -122,10 +122,10 @@ def _renamed(events: list[Alive], number: int, stands: int) -> tuple[Alive, ...]
 
 def kept_by(turn: Turn) -> dict[int, int]:
     """Storages that the forward makes and the backward reads, with their bytes."""
-    read = {number for alive in turn.backward.events for number in _read(alive)}
+    read = {number for alive in turn.backward.events for number in alive.reads}
     made: dict[int, int] = {}
     for alive in turn.forward.events:
-        made |= _written(alive)
+        made |= alive.made
     return {number: size for number, size in made.items() if number in read}
 
 
@@ -133,8 +133,8 @@ def release(turn: Turn, storages: Mapping[int, int]) -> Turn:
     """Free them after their last use forward, and have them anew when the backward first reads them."""
     forward, backward = list(turn.forward.events), list(turn.backward.events)
     for number, size in storages.items():
-        last = max(n for n, alive in enumerate(forward) if number in _read(alive) or number in _written(alive))
-        first = min(n for n, alive in enumerate(backward) if number in _read(alive))
+        last = max(n for n, alive in enumerate(forward) if number in alive.reads or number in alive.made)
+        first = min(n for n, alive in enumerate(backward) if number in alive.reads)
         forward[last + 1 :] = [replace(alive, held=alive.held - size) for alive in forward[last + 1 :]]
         backward[first:] = [replace(alive, held=alive.held + size) for alive in backward[first:]]
     less = sum(storages.values())
@@ -160,14 +160,3 @@ def _attends(alive: Alive) -> bool:
 
 def _joins(alive: Alive) -> bool:
     return isinstance(alive.event, Kernel) and alive.event.joins
-
-
-def _read(alive: Alive) -> dict[int, int]:
-    return dict(alive.event.reads) if isinstance(alive.event, Kernel) else {}
-
-
-def _written(alive: Alive) -> dict[int, int]:
-    """Storages that were not there before."""
-    if isinstance(alive.event, Talk):
-        return {alive.event.result: alive.event.received} if alive.event.result > 0 else {}
-    return {n: size for n, size in alive.event.writes if n > 0} if isinstance(alive.event, Kernel) else {}

@@ -61,6 +61,18 @@ class Alive:
     freed: tuple[int, ...] = ()
     """The numbers of the storages that ended since the event before."""
 
+    @property
+    def reads(self) -> dict[int, int]:
+        """Storages by number, with bytes."""
+        return dict(self.event.reads) if isinstance(self.event, Kernel) else {}
+
+    @property
+    def made(self) -> dict[int, int]:
+        """Of what it writes, storages that were not there before the text ran."""
+        if isinstance(self.event, Talk):
+            return {self.event.result: self.event.received} if self.event.result > 0 else {}
+        return {n: size for n, size in self.event.writes if n > 0} if isinstance(self.event, Kernel) else {}
+
 
 Record: TypeAlias = list[Alive]
 

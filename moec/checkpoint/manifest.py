@@ -15,6 +15,9 @@ FORMAT = 1
 CHUNK = 1 << 20
 """Bytes of a slice that have a check sum together, and are read together."""
 
+LAST_SEED = (1 << 64) - 1
+"""The largest seed that a run may have."""
+
 _HEAD, _TAIL = b'{"digest": "', b'",\n'
 _DIGITS = 32
 

@@ -17,6 +17,7 @@ from moec.checkpoint.folders import step_of
 from moec.checkpoint.manifest import (
     CHUNK,
     FORMAT,
+    LAST_SEED,
     MANIFEST,
     Entry,
     File,
@@ -32,7 +33,6 @@ _MOST_BYTES = 1 << 30
 
 _FILE_NAME = re.compile(r"rank_[0-9]{3,9}\.safetensors")
 _MOST = 1 << 62
-_MOST_SEED = (1 << 64) - 1
 _MOST_DIMS = 32
 Kind = TypeVar("Kind")
 
@@ -90,7 +90,7 @@ def _progress(record: Mapping[str, object]) -> Progress:
         for name, counts in _dict(record.get("experts"), "experts").items()
     }
     step, cursor = _whole(record, "step"), _whole(record, "cursor")
-    updates, seed = _within(record.get("updates"), 0, step, "updates"), _whole(record, "seed", _MOST_SEED)
+    updates, seed = _within(record.get("updates"), 0, step, "updates"), _whole(record, "seed", LAST_SEED)
     return Progress(step, cursor, updates, seed, _a(record.get("data"), str, "data"), experts)
 
 

@@ -4,6 +4,9 @@ import time
 
 from moec.runtime.store import Store
 
+THREAD = "moec-save"
+"""The name of the thread that writes, which leaves them."""
+
 SAVED = "saved"
 _LOOK, _SELDOM = 0.02, 0.25  # seconds between looks at the store: at first, and at last
 _BEAT = 1.0  # seconds between two signs of life

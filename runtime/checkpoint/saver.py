@@ -16,7 +16,7 @@ from moec.checkpoint.folders import commit, fresh, latest, prune, remove, steps_
 from moec.checkpoint.manifest import Progress, manifest_text
 from moec.checkpoint.owner import Owner
 from moec.runtime.attempt import set_begun
-from moec.runtime.checkpoint.notes import SAVED, Notes, NotSaved
+from moec.runtime.checkpoint.notes import SAVED, THREAD, Notes, NotSaved
 from moec.runtime.checkpoint.parts import Part, file_of, joined, write_part
 from moec.runtime.checkpoint.pieces import pieces_of, progress_of
 from moec.runtime.checkpoint.snapshot import Snapshot
@@ -86,7 +86,7 @@ class Saver:
         self._snapshot.take()
         progress = progress_of(self._run, self._saving.seed, self._saving.data)
         self._notes = notes
-        self._thread = Thread(target=self._write, args=(progress, notes), name="moec-save", daemon=True)
+        self._thread = Thread(target=self._write, args=(progress, notes), name=THREAD, daemon=True)
         self._thread.start()
 
     def finish(self) -> None:

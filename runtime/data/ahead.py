@@ -7,6 +7,7 @@ from threading import Thread
 from moec.runtime.data.micro_batches import Inputs, MicroBatches
 
 THREAD = "moec-data"
+"""The name of the thread."""
 
 _PATIENCE = 5.0  # seconds that the end of a run waits for the thread
 

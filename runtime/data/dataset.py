@@ -1,7 +1,6 @@
 """Items of the user's own: an indexable object of Python, each of whose samples is checked as it is read."""
 
 import importlib
-import sysconfig
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from moec.runtime.data.documents import IGNORED
 from moec.runtime.data.source import DataFault, Sample, SampleFault
+from moec.runtime.installed import is_installed
 from moec.runtime.job import Input
 from moec.runtime.words import error_text
-
-_NOT_THE_USERS = tuple({sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")})
 
 
 class Indexable(Protocol):
@@ -127,12 +125,12 @@ def _within(x: Tensor, given: Input, found: str) -> Tensor:
 
 def _place(error: BaseException) -> str:
     """The user's line that raised: the last that is neither Python's own nor of an installed package."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not _installed(each.filename)]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if _may_be_the_users(each.filename)]
     return f", at {Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
-def _installed(file: str) -> bool:
-    return file == __file__ or file.startswith((*_NOT_THE_USERS, "<"))
+def _may_be_the_users(file: str) -> bool:
+    return file != __file__ and not is_installed(file)
 
 
 def _kind(value: object) -> str:

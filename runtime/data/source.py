@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from moec.runtime.words import joined_lines
+
 Sample = Mapping[str, Tensor]
 
 
@@ -13,7 +15,7 @@ class DataFault(Exception):
     """Data that cannot be read; the message is one line for the user. Before the first step all ranks know of it."""
 
     def __init__(self, said: str) -> None:
-        super().__init__(" ".join(filter(None, [line.strip() for line in said.splitlines()])))
+        super().__init__(joined_lines(said))
 
 
 class SampleFault(DataFault):

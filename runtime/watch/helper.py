@@ -1,25 +1,22 @@
 """What the thread does that the main thread waits for: one reads data, one writes a checkpoint."""
 
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from moec.runtime.checkpoint import notes
+from moec.runtime.data import ahead
+from moec.runtime.installed import is_installed
 from moec.runtime.watch.sight import instruction
 
-_THREADS = {"data": "moec-data", "saving": "moec-save"}
+_THREADS = {"data": ahead.THREAD, "saving": notes.THREAD}
 """By the phase of the main thread."""
-
-_ASKING = (str(Path(__file__).parents[1] / "checkpoint" / "notes.py"), "wait")
-"""Where a rank that saves waits for what others say of their part."""
 
 _OURS = f"{Path(__file__).parents[2]}/"
 """Where moec lies, which may be among the packages."""
-
-_NOT_OURS = tuple({sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def _frames(frame: FrameType | None) -> Iterator[FrameType]:
     """Moec's and the user's, the innermost first."""
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(_OURS) or not name.startswith((*_NOT_OURS, "<")):
+        if name.startswith(_OURS) or not is_installed(name):
             yield frame
         frame = frame.f_back
 
@@ -57,7 +54,8 @@ def _at(frames: list[FrameType]) -> str:
 
 
 def _asks(frame: FrameType) -> bool:
-    return (frame.f_code.co_filename, frame.f_code.co_name) == _ASKING
+    """Does a rank that saves wait there for what others say of their part?"""
+    return frame.f_code is notes.Notes.wait.__code__
 
 
 def _moved(native_id: int | None) -> int:
