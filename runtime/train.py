@@ -85,6 +85,7 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
     device = _device(options.device)
     timeout = timedelta(seconds=options.timeout)
     prepared = _agree(folder, job, options, rank, Local.read(folder, f"{name}.py"), store)
+    watch.meet()
     ranks = connect(store, rank, job.world_size, place.groups, device, timeout + _AFTER_THE_WATCH)
     communicator.use(ranks)
     run = Run(program, job, prepared.values, prepared.data, device)

@@ -1,6 +1,7 @@
 """What a rank knows of itself: how it goes, and what is to be said of it and of others."""
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -71,6 +72,8 @@ class Own:
         """What to do about the end of the job, in words."""
         self.done = False
         """The main thread is, and its watch ends."""
+        self.all_met = threading.Event()
+        """Every other rank of this machine has been seen, so that what ends it will be."""
         self.missing = ""
         """What an error said that another rank's end makes."""
         self._folder, self._main = folder, main

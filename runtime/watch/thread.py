@@ -56,6 +56,8 @@ class Watcher:
             self._cut_off("has lost torchrun, which is gone from its machine")
         for finding in self._findings():
             self._accuse(finding)
+        if not self._neighbourhood.absent:
+            self._own.all_met.set()
         self._slow.compare()
 
     def _findings(self) -> Iterator[Finding]:

@@ -53,6 +53,12 @@ class Watch:
         self._own.alike = alike
         board.post_card(self._own.store, self._own.rank, self._own.card)
 
+    def meet(self) -> None:
+        """All ranks have come. A process that ends before it was met might be gone without a trace of what it died."""
+        if self._mailbox:
+            self._mailbox.ring()
+            self._own.all_met.wait(timeout=10 * self._own.interval)
+
     def follow(self, run: Running, talking: Talking) -> None:
         """The steps begin."""
         self._own.talking, self._own.run = talking, run
