@@ -12,7 +12,18 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from moec.compiler.cost.recorder import META, Alive, Mark, Recorder, Storage, WatchedTape, Watcher
+from moec.compiler.cost.passes import (
+    TURNS,
+    Kept,
+    Loop,
+    MicroBatch,
+    Moment,
+    Pass,
+    fullest,
+    kept_of,
+    segments_of,
+)
+from moec.compiler.cost.recorder import META, Recorder, Storage, WatchedTape, Watcher
 from moec.compiler.emit import FULL, emit
 from moec.compiler.program import Program, Stage
 from moec.runtime import communicator
@@ -23,49 +34,6 @@ from moec.runtime.place import Place, place_of
 from moec.runtime.run import Run
 from moec.runtime.tape import Tape
 from moec.runtime.weights import Weights
-
-_TURNS = 3
-"""Of a loop over layers that are run: the first, one that stands for those in the middle, and the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What happens `times` in a row: a turn of a loop over layers, or all that happens but once.
-
-    The bytes of its events count from the segment's start; each time it leaves `growth` more.
-    """
-
-    name: str
-    times: int
-    events: tuple[Alive, ...]
-    growth: int
-    repeated: bool = False
-    """Whether the model has a list of such; an embedding and a head are not repeated."""
-
-    @property
-    def peak(self) -> int:
-        return max((alive.held for alive in self.events), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """A micro-batch through one stage, forward or backward; a backward begins with what its forward has kept."""
-
-    segments: tuple[Segment, ...]
-    start: int
-
-    @property
-    def end(self) -> int:
-        return self.start + sum(segment.times * segment.growth for segment in self.segments)
-
-    @property
-    def peak(self) -> int:
-        level = highest = self.start
-        for segment in self.segments:
-            last = level + (segment.times - 1) * segment.growth
-            highest = max(highest, max(level, last) + segment.peak)
-            level = last + segment.growth
-        return highest
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +59,6 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A tensor that every turn of a loop keeps for the backward, as it was made."""
-
-    loop: str
-    turns: int
-    shape: tuple[int, ...]
-    itemsize: int
-    region: str
-
-
-@dataclass(frozen=True, slots=True)
 class Rank:
     """What the ranks of one stage do in a step; `groups` are those of the rank that was run."""
 
@@ -119,6 +76,10 @@ class Rank:
     next: int | None
     kept: tuple[Kept, ...]
     """What `forward` leaves, by the loop that made it."""
+    storages: tuple[Storage, ...]
+    """All that a micro-batch makes."""
+    fullest: Mapping[str, Moment]
+    """Of `forward` and `backward`."""
     sizes: Mapping[str, int]
     """The names of sizes in the text."""
 
@@ -130,7 +91,7 @@ def dry_run(program: Program, skew: float = 1.0, gpu: bool = True, sizing: int =
     ranks = [first[stage.index] for stage in program.stages]
     files = emit(_of_one_micro_batch(program), sizing, only=ranks)
     job = job_of(files["plan.json"], Path())
-    known: dict[object, _MicroBatch] = {}
+    known: dict[object, MicroBatch] = {}
     stages = zip(program.stages, ranks, strict=True)
     return tuple([_StageRun(program, stage, rank, files, skew, gpu, known).rank_of(job) for stage, rank in stages])
 
@@ -183,7 +144,7 @@ class _StageRun:
     files: Mapping[str, str]
     skew: float
     gpu: bool
-    known: dict[object, "_MicroBatch"]
+    known: dict[object, "MicroBatch"]
 
     def rank_of(self, job: Job) -> Rank:
         """Run one micro-batch, and say what it took."""
@@ -201,8 +162,8 @@ class _StageRun:
             run.weights = _shortened(run.weights)
             self.known[key] = _micro_batch(text, run, recorder)
         done = self.known[key]
-        forward = Pass(_segments(done.forward, self._loops(names, "forward"), 0), 0)
-        backward = Pass(_segments(done.backward, self._loops(names, "backward")[::-1], done.kept), forward.end)
+        forward = Pass(segments_of(done.forward, self._loops(names, "forward"), 0), 0)
+        backward = Pass(segments_of(done.backward, self._loops(names, "backward")[::-1], done.kept), forward.end)
         return Rank(
             self.stage.index,
             self.rank,
@@ -214,7 +175,9 @@ class _StageRun:
             sum(len(family.values) for family in families),
             done.sent,
             place.next,
-            _kept(done, self._loops(names, "forward")),
+            kept_of(done, self._loops(names, "forward")),
+            tuple(done.storages),
+            {"forward": fullest(done, forward, False), "backward": fullest(done, backward, True)},
             {name: value for name, value in vars(sizes).items() if type(value) is int},
         )
 
@@ -240,7 +203,7 @@ class _StageRun:
 
     def _alike(self, text: ModuleType) -> object:
         """What stages have in common whose micro-batches do the same."""
-        loops = [(tuple(call.unit for call in loop.body), min(len(loop.turns), _TURNS)) for loop in self.stage.loops]
+        loops = [(tuple(call.unit for call in loop.body), min(len(loop.turns), TURNS)) for loop in self.stage.loops]
         return tuple(loops), *(str(vars(text).get(table)) for table in ("ACTIVATIONS_IN", "GRADIENTS_IN"))
 
     def _watch(self, text: ModuleType, recorder: Recorder) -> set[str]:
@@ -251,39 +214,18 @@ class _StageRun:
             vars(text)[name] = recorder.marked(name, vars(text)[name])
         return names
 
-    def _loops(self, names: set[str], way: str) -> list["_Loop"]:
+    def _loops(self, names: set[str], way: str) -> list["Loop"]:
         """Loops of which any call is made."""
         found = []
         for loop in self.stage.loops:
             calls = [call for call in loop.body if f"{call.unit}_{way}" in names]
             if calls:
                 name = " ".join(dict.fromkeys(call.unit for call in calls))
-                found.append(_Loop(name, len(calls), len(loop.turns), any(call.repeated for call in calls)))
+                found.append(Loop(name, len(calls), len(loop.turns), any(call.repeated for call in calls)))
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """What a loop is called, how many calls a turn of it makes, and how many turns."""
-
-    name: str
-    calls: int
-    turns: int
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _MicroBatch:
-    """What happened forward and backward, the bytes that were kept between the two, and those that were sent on."""
-
-    forward: Sequence[Alive]
-    backward: Sequence[Alive]
-    kept: int
-    sent: int
-    alive: Sequence[Storage]
-
-
-def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> _MicroBatch:
+def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> MicroBatch:
     functions = vars(text)
     with recorder.record():
         sent = functions["forward"](run, 0, *_received(functions, "ACTIVATIONS_IN")) or ()
@@ -291,23 +233,7 @@ def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> _MicroBatch:
         size = sum(x.nbytes for x in sent)
         sent = ()
         functions["backward"](run, 0, *_received(functions, "GRADIENTS_IN"))
-    return _MicroBatch(recorder.events[:middle], recorder.events[middle:], kept, size, alive)
-
-
-def _kept(done: _MicroBatch, loops: Sequence[_Loop]) -> tuple[Kept, ...]:
-    """By loop; of one with several turns what the second has made stands for all: the first has what was received."""
-    begins = [n for n, alive in enumerate(done.forward) if isinstance(alive.event, Mark) and alive.event.enters]
-    begins = [0, *begins[1:], len(done.forward) + 1] if begins else [0, len(done.forward) + 1]
-    found: list[Kept] = []
-    call = 0
-    for loop in loops:
-        shown = min(loop.turns, _TURNS)
-        spans = [(begins[call + turn * loop.calls], begins[call + (turn + 1) * loop.calls]) for turn in range(shown)]
-        call += shown * loop.calls
-        first, last = spans[min(1, shown - 1)]
-        mine = [storage for storage in done.alive if first <= storage.made < last]
-        found += [Kept(loop.name, loop.turns, each.shape, each.itemsize, each.region) for each in mine]
-    return tuple(found)
+    return MicroBatch(recorder.events[:middle], recorder.events[middle:], kept, size, alive, recorder.storages)
 
 
 def _received(functions: Mapping[str, object], table: str) -> tuple[tuple[Tensor, ...], ...]:
@@ -319,39 +245,9 @@ def _received(functions: Mapping[str, object], table: str) -> tuple[tuple[Tensor
     return (tuple(x.requires_grad_() if slot.grad else x for x, slot in zip(tensors, slots, strict=True)),)
 
 
-def _segments(events: Sequence[Alive], loops: Sequence[_Loop], start: int) -> tuple[Segment, ...]:
-    """Cut what happened into turns of the loops, each from where its first call begins to where the next one does."""
-    begins = [n for n, alive in enumerate(events) if isinstance(alive.event, Mark) and alive.event.enters]
-    begins = [0, *begins[1:], len(events)] if begins else [0, len(events)]
-    held = [start, *(events[n].held for n in begins[1:-1]), events[-1].held if events else start]
-    found: list[Segment] = []
-    call = 0
-    for loop in loops or [_Loop("stage", 1, 1)]:
-        for turn in range(min(loop.turns, _TURNS)):
-            first, call = call, call + loop.calls
-            kept = _without_marks(events[begins[first] : begins[call]])
-            relative = tuple([replace(each, held=each.held - held[first]) for each in kept])
-            times = loop.turns - 2 if turn == 1 and loop.turns >= _TURNS else 1
-            found.append(Segment(loop.name, times, relative, held[call] - held[first], loop.repeated))
-    assert call == len(begins) - 1, "the stage calls its units in the order of its loops"
-    return tuple(found)
-
-
-def _without_marks(events: Sequence[Alive]) -> list[Alive]:
-    """What ended before a mark ended before what comes after it."""
-    found: list[Alive] = []
-    freed: tuple[int, ...] = ()
-    for alive in events:
-        freed += alive.freed
-        if not isinstance(alive.event, Mark):
-            found.append(replace(alive, freed=freed))
-            freed = ()
-    return found
-
-
 def _shortened(weights: Weights) -> Weights:
     """Only the first turns of every loop."""
-    units = tuple(instances[:_TURNS] for instances in weights.units)
+    units = tuple(instances[:TURNS] for instances in weights.units)
     return replace(weights, units=units)
 
 

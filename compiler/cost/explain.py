@@ -5,8 +5,12 @@ from math import prod
 
 from moec.compiler.cost.balance import DRAWS
 from moec.compiler.cost.estimate import Estimate
-from moec.compiler.cost.formulas import Formula, elements_of_weights, kept_activations, lines_of, scaled
+from moec.compiler.cost.formulas import Activations, Formula, elements_of_weights, lines_of, scaled
+from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.links import collective_seconds
+from moec.compiler.cost.memory import Memory
+from moec.compiler.cost.passes import Moment
+from moec.compiler.cost.recorder import Storage, Talk
 from moec.compiler.cost.requirements import parts_of_step
 from moec.compiler.cost.say import seconds, size
 from moec.compiler.cost.step import StageTime, spreads
@@ -39,13 +43,31 @@ def _memory(found: Estimate) -> Iterator[str]:
     yield f"activations: {memory.micro_batches - 1} micro-batches under way beside the one that is computed"
     yield f"  = {memory.micro_batches - 1} * {size(memory.kept)} = {size(memory.activations)}"
     yield f"  a micro-batch keeps {size(memory.kept)} from its forward to its backward:"
-    for kept, formula in kept_activations(found.program, rank):
+    made = Activations(found.program, rank)
+    for kept, formula in made.kept():
         times = f" * {kept.turns} of {kept.loop}" if kept.turns > 1 else f" of {kept.loop}"
-        where = f"in {kept.region}" if kept.region else "between regions"
-        text = f"{formula.expression}{times}"
-        yield f"    {size(formula.value * kept.turns):>10}  {text:<58} = {formula.substituted()}{times}, {where}"
-    yield f"working: the micro-batch that is computed, and what lives but for a moment, {size(memory.working)}"
+        yield _tensor(formula, kept.storage, kept.turns, times)
+    yield ""
+    yield from _working(memory, rank.fullest[memory.fullest], made)
     yield from _driven(found, [*symbols, "batch", "accumulate", "layers", "seq"])
+
+
+def _working(memory: Memory, moment: Moment, made: Activations) -> Iterator[str]:
+    what = f", at {moment.event.name}" if isinstance(moment.event, Kernel) else ""
+    what = f", at {moment.event.kind} over {moment.event.group}" if isinstance(moment.event, Talk) else what
+    yield f"working: the micro-batch that is computed, fullest in the {memory.fullest} of {moment.loop}{what}"
+    alive = [(size, formula) for size, formula in made.alive(moment) if formula.value]
+    yield f"  = {size(moment.kept)} + {size(moment.held - moment.kept)} = {size(memory.working)}"
+    earlier = "its forward has kept, and is still needed" if memory.fullest == "backward" else "was made before"
+    yield f"    {size(moment.kept):>10}  {earlier}"
+    for storage, formula in alive:
+        yield _tensor(formula, storage, 1, "")
+
+
+def _tensor(formula: Formula, storage: Storage, turns: int, times: str) -> str:
+    where = f"in {storage.region}" if storage.region else "between regions"
+    text = f"{formula.expression}{times}"
+    return f"    {size(formula.value * turns):>10}  {text:<58} = {formula.substituted()}{times}, {where}"
 
 
 def _parameters(found: Estimate) -> Iterator[str]:
@@ -94,6 +116,7 @@ def _latency(found: Estimate) -> Iterator[str]:
 def _throughput(found: Estimate) -> Iterator[str]:
     yield "throughput = tokens of a step / step time"
     yield f"  = {found.tokens:,} / {seconds(found.step_seconds)} = {found.tokens_per_second:,.0f} tokens/s"
+    yield f"of each of {found.world_size} GPUs = {found.tokens_per_second / found.world_size:,.0f} tokens/s"
     yield from _driven(found, ("batch", "seq"))
 
 
@@ -119,6 +142,7 @@ def _shares(found: Estimate) -> Iterator[str]:
 def _communication(found: Estimate) -> Iterator[str]:
     machine = found.machine
     share = f"{100 * found.comm_overhead:.1f} % of a step"
+    yield f"all communication of a step = {seconds(found.communication_seconds)}; what nothing hides is exposed"
     yield f"comm_overhead = {seconds(found.exposed_communication_seconds)} / {seconds(found.step_seconds)} = {share}"
     yield "all_reduce = latency + 2 (g - 1) / g * bytes / rate; a gather or scatter half; an all_to_all its bytes once"
     for stage, rank in zip(found.time.stages, found.ranks, strict=True):
@@ -150,6 +174,14 @@ def _balance(found: Estimate) -> Iterator[str]:
     yield from _driven(found, ("count", "top_k", "capacity", "experts", "batch"))
 
 
+def _world(found: Estimate) -> Iterator[str]:
+    axes = [axis for axis in found.program.plan.mesh.axes if not axis.over]
+    yield f"world = {' * '.join(axis.name for axis in axes)}"
+    yield f"  = {' * '.join(str(axis.size) for axis in axes)}"
+    yield f"  = {found.world_size} ranks"
+    yield from _driven(found, [axis.name for axis in axes])
+
+
 EXPLAINED: dict[str, Callable[[Estimate], Iterator[str]]] = {
     "memory": _memory,
     "parameters": _parameters,
@@ -162,8 +194,16 @@ EXPLAINED: dict[str, Callable[[Estimate], Iterator[str]]] = {
     "bubble": _shares,
     "comm_overhead": _communication,
     "load_balance": _balance,
+    "world": _world,
+    "memory_bytes": _memory,
+    "step_seconds": _step,
+    "forward_seconds": _latency,
+    "tokens_per_second": _throughput,
+    "tokens_per_second_per_gpu": _throughput,
+    "communication_seconds": _communication,
+    "exposed_communication_seconds": _communication,
 }
-"""Figures, and who explains them."""
+"""Figures by the names that `require` and `--json` have for them, and who explains them."""
 
 
 def _formula(title: str, formula: Formula, total: int) -> Iterator[str]:

@@ -3,13 +3,15 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from math import prod
 
 from sympy import Add, Expr, Integer, Mul, Symbol, ceiling
 
-from moec.compiler.cost.dry_run import Kept, Rank, dry_run
+from moec.compiler.cost.dry_run import Rank, dry_run
+from moec.compiler.cost.passes import Kept, Moment
+from moec.compiler.cost.recorder import Storage
 from moec.compiler.emit import SMALL
 from moec.compiler.placement import Axes
 from moec.compiler.program import Program, Stage
@@ -69,42 +71,53 @@ def _part(size: Expr, axes: Axes, program: Program) -> Expr:
     return divided if whole % count == 0 else ceiling(divided)
 
 
-def kept_activations(program: Program, rank: Rank) -> list[tuple[Kept, Formula]]:
-    """What a micro-batch keeps on one stage, each tensor's bytes as a formula over the names of the emitted text.
+class Activations:
+    """The tensors that a micro-batch makes on one stage, each's bytes as a formula over the names of the emitted text.
 
     The text is run a second time at the small sizes, and what both sizes have in common is the formula.
     """
-    small = dry_run(program, sizing=SMALL)[rank.stage]
-    both = Sizes(
-        tuple({name: sizes[name] for name in rank.sizes if name in small.sizes} for sizes in (rank.sizes, small.sizes))
-    )
-    found = []
-    for full, little in _side_by_side(rank.kept, small.kept):
-        dims = [both.express(pair) for pair in zip(full.shape, little.shape, strict=True)]
-        values = {name: float(size) for name, size in rank.sizes.items()}
-        values |= {str(symbol): float(pair[0]) for symbol, pair in both.opaque.items()}
-        found.append((full, Formula(Mul(Integer(full.itemsize), *dims), values)))
-    return _joined(found)
+
+    def __init__(self, program: Program, rank: Rank) -> None:
+        small = dry_run(program, sizing=SMALL)[rank.stage]
+        names = rank.sizes.keys() & small.sizes.keys()
+        self._rank = rank
+        self._sizes = Sizes(tuple({name: sizes[name] for name in names} for sizes in (rank.sizes, small.sizes)))
+        self._like = _side_by_side(rank.storages, small.storages)
+
+    def kept(self) -> list[tuple[Kept, Formula]]:
+        """What a micro-batch keeps for its backward; those of one loop and region with one formula are one."""
+        loops = {kept.storage.number: kept for kept in self._rank.kept}
+        found = self._joined([(kept.loop, kept.storage) for kept in self._rank.kept])
+        return [(loops[storage.number], formula) for storage, formula in found]
+
+    def alive(self, moment: Moment) -> list[tuple[Storage, Formula]]:
+        """What a pass has made by a moment, the largest first; those of one region with one formula are one."""
+        found = self._joined([(moment.loop, storage) for storage in moment.alive])
+        return sorted(found, key=lambda each: -each[1].value)
+
+    def _joined(self, storages: Sequence[tuple[str, Storage]]) -> list[tuple[Storage, Formula]]:
+        joined: dict[tuple[str, str, Expr], tuple[Storage, int]] = {}
+        for loop, storage in storages:
+            key = loop, storage.region, self._bytes(storage)
+            joined[key] = storage, joined.get(key, (storage, 0))[1] + 1
+        values = {name: float(size) for name, size in self._rank.sizes.items()}
+        values |= {str(symbol): float(pair[0]) for symbol, pair in self._sizes.opaque.items()}
+        found = [(storage, Mul(Integer(count), key[2])) for key, (storage, count) in joined.items()]
+        return [(storage, Formula(expression, values)) for storage, expression in found]
+
+    def _bytes(self, storage: Storage) -> Expr:
+        pairs = zip(storage.shape, self._like[storage.number].shape, strict=True)
+        return Mul(Integer(storage.itemsize), *[self._sizes.express(pair) for pair in pairs])
 
 
-def _side_by_side(kept: Sequence[Kept], small: Sequence[Kept]) -> list[tuple[Kept, Kept]]:
-    """Each with its like at the small sizes, or with itself: a copy that sizes of 1 make needless has none."""
-    keys = [[(each.region, len(each.shape)) for each in side] for side in (kept, small)]
-    found = list(zip(kept, kept, strict=True))
+def _side_by_side(storages: Sequence[Storage], small: Sequence[Storage]) -> dict[int, Storage]:
+    """The like of each at the small sizes, or itself: a copy that sizes of 1 make needless has none."""
+    keys = [[(each.region, len(each.shape)) for each in side] for side in (storages, small)]
+    found = {storage.number: storage for storage in storages}
     for block in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
         for n in range(block.size):
-            found[block.a + n] = kept[block.a + n], small[block.b + n]
+            found[storages[block.a + n].number] = small[block.b + n]
     return found
-
-
-def _joined(found: Sequence[tuple[Kept, Formula]]) -> list[tuple[Kept, Formula]]:
-    """Those of one loop and region with one formula are one."""
-    joined: dict[tuple[str, str, Expr], tuple[Kept, Formula, int]] = {}
-    for kept, formula in found:
-        key = kept.loop, kept.region, formula.expression
-        count = joined[key][2] + 1 if key in joined else 1
-        joined[key] = kept, formula, count
-    return [(kept, replace(f, expression=Mul(Integer(count), f.expression))) for kept, f, count in joined.values()]
 
 
 def scaled(formula: Formula, factor: int) -> Formula:

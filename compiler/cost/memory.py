@@ -23,6 +23,8 @@ class Memory:
     """Of the one that is being computed, and what lives but for a moment."""
     communication: int
     """Of these, operands and results of the largest collective."""
+    fullest: str
+    """Is it a forward or a backward that is computed at the peak?"""
     levels: tuple[tuple[str, int, int, int], ...]
     """Through the schedule: what is done, for which micro-batch, the peak while it is, and what is held after it."""
 
@@ -35,7 +37,7 @@ def memory_of(rank: Rank, schedule: Sequence[Instruction]) -> Memory:
     """Walk through the schedule of the rank's stage."""
     kept, levels, under_way = rank.forward.end, [], 0
     peaks = {"forward": rank.forward.peak, "backward": rank.backward.peak}
-    most = (0, 0, 0)  # peak, micro-batches beside the one that is computed, its own bytes
+    most = (0, 0, 0, "forward")  # peak, micro-batches beside the one that is computed, its own bytes, what it does
     for instruction in schedule:
         if instruction.kind not in peaks:
             continue
@@ -43,10 +45,10 @@ def memory_of(rank: Rank, schedule: Sequence[Instruction]) -> Memory:
         beside = under_way if instruction.kind == "forward" else under_way - 1
         under_way = beside + (instruction.kind == "forward")
         peak = beside * kept + own
-        most = max(most, (peak, beside, own))
+        most = max(most, (peak, beside, own, instruction.kind))
         levels.append((instruction.kind, instruction.index, rank.held.total + peak, rank.held.total + under_way * kept))
-    _, beside, own = most
-    return Memory(rank.held, beside + 1, kept, beside * kept, own, _largest_collective(rank), tuple(levels))
+    _, beside, own, way = most
+    return Memory(rank.held, beside + 1, kept, beside * kept, own, _largest_collective(rank), way, tuple(levels))
 
 
 def _largest_collective(rank: Rank) -> int:

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moec.compiler.cost.dry_run import Pass, Segment
 from moec.compiler.cost.kernels import Kernel, seconds
 from moec.compiler.cost.links import Spread, collective_seconds
 from moec.compiler.cost.machine import Machine
+from moec.compiler.cost.passes import Pass, Segment
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recorder import Alive, Talk
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from moec.compiler.cost.dry_run import Pass, Rank
+from moec.compiler.cost.dry_run import Rank
 from moec.compiler.cost.fuse import fuse
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.liveness import free_early
+from moec.compiler.cost.passes import Pass
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recompute import (
     Turn,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from moec.compiler.cost.dry_run import Segment
 from moec.compiler.cost.kernels import Kernel
+from moec.compiler.cost.passes import Segment
 from moec.compiler.cost.recorder import Alive, Talk
 
 

@@ -81,6 +81,8 @@ Record: TypeAlias = list[Alive]
 class Storage:
     """Memory of a tensor: as which shape it was made, in which region, after how many events."""
 
+    number: int
+    """Among all that were made, from 1."""
     shape: tuple[int, ...]
     itemsize: int
     region: str
@@ -96,6 +98,8 @@ class Recorder:
     gpu: bool = True
     events: Record = field(default_factory=list)
     region: str = ""
+    storages: list[Storage] = field(default_factory=list)
+    """All that were made, alive or not."""
     _sizes: dict[int, tuple[StorageWeakRef, Storage]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
     _freed: list[int] = field(default_factory=list)
@@ -129,9 +133,11 @@ class Recorder:
         if known is None or known[0].expired():
             if self._sizes.pop(key, None):  # an address that is used again is the latest
                 self._freed.append(self._numbers[key])
-            made = Storage(tuple(x.shape), x.element_size(), self.region, len(self.events), storage.nbytes())
+            number, size = len(self.storages) + 1, storage.nbytes()
+            made = Storage(number, tuple(x.shape), x.element_size(), self.region, len(self.events), size)
+            self.storages.append(made)
             self._sizes[key] = StorageWeakRef(storage), made
-            self._numbers[key] = len(self._numbers) + 1 + len(self.events) * 1024
+            self._numbers[key] = number
 
     def number(self, x: Tensor) -> int:
         """Of a storage; 0 and below for those that were there before."""

@@ -30,7 +30,8 @@ def estimate_command(options: argparse.Namespace, started: float) -> int:
     if options.trace is not None:
         _write(options.trace, _trace(found))
     if options.explain is not None:
-        print(explain(found, options.explain))
+        said = explain(found, options.explain)
+        print(json.dumps({"figure": options.explain, "explanation": said.splitlines()}) if options.json else said)
         return 0
     mends = searched(found, options) if options.mend else ()
     if options.json:

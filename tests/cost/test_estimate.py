@@ -14,7 +14,7 @@ from moec.compiler.cost import Estimate, estimate, explain, machine_of, retarget
 from moec.compiler.cost.balance import UNIFORM, balance_of, read_routing
 from moec.compiler.cost.dry_run import dry_run
 from moec.compiler.cost.explain import EXPLAINED
-from moec.compiler.cost.formulas import elements_of_weights, kept_activations
+from moec.compiler.cost.formulas import Activations, elements_of_weights
 from moec.compiler.cost.model_flops import active_parameters, model_flops
 from moec.compiler.emit import FULL, emit
 from moec.compiler.pipeline import compile_plan
@@ -135,8 +135,22 @@ def test_formulas_of_memory_give_its_numbers(name: str, tmp_path: Path) -> None:
         assert elements <= rank.updated <= elements + padding
         assert (rank.held.weights, rank.held.gradients) == (2 * rank.updated, 4 * rank.updated)
         assert rank.held.optimizer == 12 * rank.updated
-        kept = sum(formula.value * kept.turns for kept, formula in kept_activations(program, rank))
+        kept = sum(formula.value * kept.turns for kept, formula in Activations(program, rank).kept())
         assert kept <= rank.forward.end <= kept + handed_on + 4096
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_fullest_moments_of_a_micro_batch_are_made_of_tensors(name: str, tmp_path: Path) -> None:
+    program = program_of(SMALL[name], tmp_path)
+    for rank in dry_run(program):
+        made = Activations(program, rank)
+        for way, before in (("forward", 0), ("backward", rank.forward.end)):
+            done, moment = getattr(rank, way), rank.fullest[way]
+            assert moment.held == done.peak
+            assert 0 <= moment.kept <= max(before, *(level for _, level in done.levels()))
+            formulas = made.alive(moment)
+            assert sum(formula.value for _, formula in formulas) == moment.held - moment.kept
+            assert any(formula.symbols for _, formula in formulas)
 
 
 def test_a_stage_holds_as_many_micro_batches_as_it_is_stages_from_the_end(tmp_path: Path) -> None:
@@ -250,6 +264,7 @@ def test_every_figure_is_explained(name: str, tmp_path: Path) -> None:
 def test_shapes_of_kept_tensors_are_formulas(tmp_path: Path) -> None:
     program = program_of(SMALL["stages"], tmp_path)
     rank = dry_run(program)[0]
-    named = [formula for _, formula in kept_activations(program, rank) if formula.symbols]
+    kept = Activations(program, rank).kept()
+    named = [formula for _, formula in kept if formula.symbols]
     assert {"HIDDEN", "SEQ", "LOCAL_HEADS"} <= {symbol for formula in named for symbol in formula.symbols}
-    assert all(prod(kept.shape) * kept.itemsize <= formula.value for kept, formula in kept_activations(program, rank))
+    assert all(prod(each.storage.shape) * each.storage.itemsize <= formula.value for each, formula in kept)

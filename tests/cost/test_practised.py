@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from compiled import compiled
 
-from moec.compiler.cost.dry_run import Pass, Rank, Segment, dry_run
+from moec.compiler.cost.dry_run import Rank, dry_run
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.liveness import free_early
+from moec.compiler.cost.passes import Pass, Segment
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share, practised
 from moec.compiler.cost.recompute import Turn
