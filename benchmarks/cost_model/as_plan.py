@@ -4,6 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from frameworks import EAGER, any_of
 from model_text import model_text
 from published import Run
 
@@ -75,7 +76,7 @@ def practice(run: Run) -> Practice:
         recompute=run.recompute,
         interleave=layout.vpp,
         sharded_state=(layout.shards or layout.dp * layout.cp) if layout.zero else 1,
-        fused=True,
+        fused=not any_of(EAGER, run.framework),
         overlapped_gradients=run.overlap,
         overlapped_experts=run.overlapped_experts,
         float8=run.precision == "fp8",

@@ -10,6 +10,8 @@ BEFORE_FUSED_ATTENTION = (*BEFORE_SEQUENCE_PARALLELISM, "Megatron-LM 2022")
 HALF_GRADIENTS = (*BEFORE_FUSED_ATTENTION, "Composer", "NeMo", "Bridge")
 """They sum gradients in 16 bits: fp16 without an option for more, and the recipes of NeMo and Composer."""
 
+EAGER = ("Composer",)
+"""Their models are plain modules of PyTorch, not compiled: every operator is a kernel, attention alone is fused."""
 
 OVERLAP_PRODUCTS = ("Megatron-Core r0.8", "NeMo", "Bridge")
 """They run collectives of tp beside the products that need them (--tp-comm-overlap)."""

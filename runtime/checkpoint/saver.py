@@ -22,6 +22,7 @@ from moec.runtime.checkpoint.pieces import pieces_of, progress_of
 from moec.runtime.checkpoint.snapshot import Snapshot
 from moec.runtime.run import Run
 from moec.runtime.store import Store
+from moec.runtime.words import error_text, joined_lines
 
 _LOST = "moec/save/lost"
 _LOOK = 0.5  # seconds between looks at a thread that is waited for
@@ -218,5 +219,4 @@ class Saver:
 def _gist(fault: BaseException) -> str:
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror
-    words = " ".join(str(fault).split())
-    return words if isinstance(fault, Damage) else f"{type(fault).__name__}: {words}" if words else type(fault).__name__
+    return joined_lines(str(fault)) if isinstance(fault, Damage) else error_text(fault)

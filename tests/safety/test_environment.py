@@ -27,8 +27,10 @@ except PlanError as fault:
 """A disk that takes no more than the beginning of a file."""
 
 STOPPING = """
-import os, signal
+import os, signal, time
 os.kill(os.getpid(), signal.SIGINT)
+for _ in range(600):  # any thread may be the one that is told
+    time.sleep(0.1)
 """
 
 IMPORTED = """
