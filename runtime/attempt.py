@@ -1,11 +1,24 @@
-"""The store of one attempt at a job: torchrun keeps its store when it restarts the processes, and all that is in it."""
+"""One of several attempts at a job: torchrun keeps its store when it restarts the processes, and all that is in it."""
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 
 from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
 
-_BEGUN = "moec/begun"
+_RUN, _BEGUN, _SAVES = "moec/run", "moec/begun", "moec/saves"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the attempts before this one have come to."""
+
+    run: str
+    """The run that all of them are of: an id."""
+    begun: bool = False
+    """Has one begun? A job that was refused has saved nothing."""
+    saves: bool = False
+    """Has one said in its folder that this run saves there?"""
 
 
 def store_of_attempt(store: Store) -> Store:
@@ -13,7 +26,7 @@ def store_of_attempt(store: Store) -> Store:
 
     The first process to come gives it a name, and whoever ends the attempt takes that away.
     """
-    name = store.compare_set(_key(), "", os.urandom(8).hex()).decode()
+    name = store.compare_set(_key(), "", _id()).decode()
     return PrefixStore(f"moec/{name}", store)
 
 
@@ -24,18 +37,31 @@ def end_attempt(store: object) -> None:
             store.underlying_store.delete_key(_key())
 
 
-def set_begun(store: object, begun: bool) -> None:
-    """Whether attempts after this one go on with what it saves: a job that was refused has saved nothing."""
+def past_of(store: object) -> Past:
+    """Of the job of this attempt."""
+    if not isinstance(store, PrefixStore):
+        return Past(_id())
+    whole = store.underlying_store
+    return Past(whole.compare_set(_RUN, "", _id()).decode(), whole.check([_BEGUN]), whole.check([_SAVES]))
+
+
+def set_begun(store: object) -> None:
+    """Attempts after this one go on with what this run has saved."""
+    _note(store, _BEGUN)
+
+
+def set_saves(store: object) -> None:
+    """From here on the folder is this run's; another that saves there has come later."""
+    _note(store, _SAVES)
+
+
+def _note(store: object, what: str) -> None:
     if isinstance(store, PrefixStore):
-        if begun:
-            store.underlying_store.set(_BEGUN, "")
-        else:
-            store.underlying_store.delete_key(_BEGUN)
+        store.underlying_store.set(what, "")
 
 
-def has_begun(store: object) -> bool:
-    """Has an attempt before this one?"""
-    return isinstance(store, PrefixStore) and store.underlying_store.check([_BEGUN])
+def _id() -> str:
+    return os.urandom(8).hex()
 
 
 def _key() -> str:

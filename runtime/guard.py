@@ -32,6 +32,9 @@ class Guard:
         except Exception as error:
             error.add_note(f"in step {self._run.step + 1}")
             raise
+
+    def look(self) -> None:
+        """At what the step has left, once its time is taken."""
         self._look_at_skipped()
         if self._copies and self._run.step % self._compare_every == 0:
             self._compare(self._copies)

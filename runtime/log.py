@@ -19,6 +19,8 @@ def check_log(path: str, goes_on: bool) -> None:
     That is all but the metrics of this run, of one that `goes_on`: it adds to them.
     """
     try:
+        if Path(path).is_fifo():  # whose other end might never be opened
+            raise DataFault(f"--log {path} is a pipe, and metrics go to a file")
         with open(path, "ab"):
             pass
         known = not Path(path).is_file() or _is_ours(Path(path))
@@ -74,7 +76,7 @@ class Log:
 
 def _cut(path: Path, after_step: int) -> None:
     """A new file takes the old one's place, so that one of the two is there at any time."""
-    path = path.resolve()  # a link stays one
+    path = Path(os.path.realpath(path))  # a link stays one
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     with open(path, "rb") as old, open(fresh, "wb") as new:
         for line in old:

@@ -56,14 +56,25 @@ def _missing_cuda() -> str:
 
 def _whole(text: str) -> int:
     """A whole number from 0."""
-    if not text.isdecimal():
+    if not _is_number(text):
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 0")
     return int(text)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _name(text: str) -> str:
+    """Of a file or folder: an empty one is most often a variable of a shell that was never set."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, and names nothing")
+    return text
+
+
 def _seed(text: str) -> int:
     """As a plan's: what a checkpoint can hold."""
-    if not text.isdecimal() or int(text) > LAST_SEED:
+    if not _is_number(text) or int(text) > LAST_SEED:
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {LAST_SEED}")
     return int(text)
 
@@ -81,7 +92,7 @@ def _seconds(text: str) -> float:
 
 def _count(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 1")
     return int(text)
 
@@ -94,17 +105,19 @@ def _add_faults(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_checkpoints(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--save", metavar="DIR", help="where checkpoints go, a folder for each; the last step has one")
+    group.add_argument(
+        "--save", type=_name, metavar="DIR", help="where checkpoints go, a folder for each; the last step has one"
+    )
     group.add_argument("--every", type=_count, metavar="N", help="save every N steps too")
     group.add_argument("--keep", type=_count, metavar="K", help="leave the last K, and remove earlier ones (all stay)")
     group.add_argument(
-        "--resume", metavar="DIR", help="go on from the latest checkpoint there, or from that of one step"
+        "--resume", type=_name, metavar="DIR", help="go on from the latest checkpoint there, or from that of one step"
     )
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     help = "a file or folder of text, or of token ids (.u16, .u32, .bin); by default Python's own library"
-    group.add_argument("--data", metavar="PATH", help=help)
+    group.add_argument("--data", type=_name, metavar="PATH", help=help)
     group.add_argument("--separator", type=int, metavar="ID", help="the token that ends a document")
     group.add_argument("--padding", type=int, metavar="ID", help="the token that is filler, and no label")
     help = "whether documents share sequences, or each begins one of its own (%(default)s)"
@@ -118,8 +131,10 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_metrics(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--log", metavar="FILE", help="metrics as JSON lines, which `moec plot` draws")
-    group.add_argument("--tensorboard", metavar="DIR", help="metrics for TensorBoard, where it is installed")
+    group.add_argument("--log", type=_name, metavar="FILE", help="metrics as JSON lines, which `moec plot` draws")
+    group.add_argument(
+        "--tensorboard", type=_name, metavar="DIR", help="metrics for TensorBoard, where it is installed"
+    )
     group.add_argument(
         "--experts-every", type=_count, default=1, metavar="N", help="what experts got is recorded every N steps (1)"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import moec
+from moec.runtime.attempt import Past
 from moec.runtime.certificate import Local
 from moec.runtime.checkpoint.read import Checkpoint
 from moec.runtime.checkpoint.restore import unset
@@ -31,18 +32,19 @@ class Prepared:
     evaluation: Evaluation | None
     values: Values  # of the weights; a checkpoint sets them later
     recording: Recording
+    run: str  # an id, the same after a restart
     facts: Mapping[str, str]  # equal on all ranks, or the job does not begin
 
     @staticmethod
-    def read(job: Job, options: argparse.Namespace, rank: int, program: Local, restarted: bool) -> "Prepared":
+    def read(job: Job, options: argparse.Namespace, rank: int, program: Local, past: Past) -> "Prepared":
         """Raises Damage, DataFault or ModelFault for what cannot be used."""
-        checkpoint = resumed(job, options.resume, options.save, restarted)
+        checkpoint = resumed(job, options.resume, options.save, past)
         seed = seed_of(options.seed, job.training.seed, checkpoint)
         data = open_data(job, Wanted.of(options), seed)
         evaluation = Evaluation.of(options, data.held_out, job.batch) if data.held_out else None
         values = unset if checkpoint else initial_values(job, seed)
         recording = Recording.of(options, rank)
-        recording.check(restarted or checkpoint is not None)
+        recording.check(past.begun or checkpoint is not None)
         facts = {
             "the program": program.digest,
             "moec": moec.__version__,
@@ -54,4 +56,4 @@ class Prepared:
             "the initial weights": fingerprint(Path(job.initial)) if job.initial and not checkpoint else "drawn",
             "the checkpoint": f"{checkpoint.folder.name} {checkpoint.manifest.digest}" if checkpoint else "none",
         }
-        return Prepared(checkpoint, seed, data.training, evaluation, values, recording, facts)
+        return Prepared(checkpoint, seed, data.training, evaluation, values, recording, past.run, facts)

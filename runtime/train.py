@@ -16,7 +16,7 @@ import moec
 from moec.checkpoint.damage import Damage
 from moec.runtime import communicator
 from moec.runtime.allocator import keep_freed_memory
-from moec.runtime.attempt import has_begun, set_begun
+from moec.runtime.attempt import past_of, set_begun
 from moec.runtime.certificate import Local, mixed, warning
 from moec.runtime.checkpoint.notes import NotSaved
 from moec.runtime.checkpoint.restore import restore_together
@@ -96,12 +96,13 @@ def _train(folder: Path, job: Job, options: argparse.Namespace, rank: int, store
     saver = _saver(folder, options, run, store, prepared) if options.save else None
     recorder = Recorder(prepared.recording, run, ranks)
     guard = Guard(run, program, store, watch, options.check_copies)
-    watch.follow(run, ranks)
+    watch.follow(run, ranks, options.steps)
     ahead = run.read_ahead()
     while run.step < options.steps and not run.stopping:
         recorder.begin()
         guard.step()
         recorder.end()
+        guard.look()
         if prepared.evaluation and prepared.evaluation.due(run.step) and not run.stopping:
             recorder.held_out(held_out_loss(program, run, prepared.evaluation))
         if saver:
@@ -120,7 +121,7 @@ def _agree(folder: Path, job: Job, options: argparse.Namespace, rank: int, local
     """What this rank begins with, once all have come and begin with the same. Raises Refusal, on all of them."""
     prepared, fault = None, None
     try:
-        prepared = Prepared.read(job, options, rank, local, has_begun(store))
+        prepared = Prepared.read(job, options, rank, local, past_of(store))
     except (Damage, DataFault, ModelFault) as found:
         fault = found
     facts = prepared.facts if prepared else {}
@@ -133,7 +134,7 @@ def _agree(folder: Path, job: Job, options: argparse.Namespace, rank: int, local
         raise Refusal(refused)
     if doubt:
         print(f"warning: {doubt}; moec verify PLAN --build {folder}", file=sys.stderr, flush=True)
-    set_begun(store, True)
+    set_begun(store)
     return prepared
 
 
@@ -145,6 +146,7 @@ def _saver(folder: Path, options: argparse.Namespace, run: Run, store: Store, pr
         Path(options.save),
         options.every,
         options.keep,
+        prepared.run,
         prepared.seed,
         data,
         versions,

@@ -13,7 +13,6 @@ from moec.dsl import Plan, read_plan
 
 NOT_EXPRESSIBLE = {
     "window": "layers that attend to a window of positions",
-    "zero": "weights that are shared out over the ranks of the batch (ZeRO-3)",
     "fp4": "products in 4 bits",
 }
 """What no plan says, by what a run has."""
@@ -28,7 +27,6 @@ def why_not(run: Run) -> str:
     layout = run.layout
     found = {
         "window": run.shape.window > 0,
-        "zero": layout.zero > 2,
         "fp4": run.precision == "fp4",
     }
     reasons = [NOT_EXPRESSIBLE[name] for name, has in found.items() if has]
@@ -76,6 +74,7 @@ def practice(run: Run) -> Practice:
         recompute=run.recompute,
         interleave=layout.vpp,
         sharded_state=(layout.shards or layout.dp * layout.cp) if layout.zero else 1,
+        sharded_weights=layout.zero > 2,
         fused=not any_of(EAGER, run.framework),
         overlapped_gradients=run.overlap,
         overlapped_experts=run.overlapped_experts,

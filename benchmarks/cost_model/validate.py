@@ -49,7 +49,7 @@ def _say(name: str, runs: Sequence[Run], rows: bool) -> None:
         for case, seconds in zip(cases, predicted, strict=True):
             measured = case.run.seconds
             print(f"  {case.run.id:56s} {measured:9.4f} s {seconds:9.4f} s {seconds / measured - 1:+7.1%}", flush=True)
-    print(f"  as they are        {errors_of(predicted, [case.run.seconds for case in cases])}")
+    _say_errors(cases, predicted)
     apart = [n for n, case in enumerate(cases) if not group.fits(case.run)]
     if 0 < len(apart) < len(cases):
         print(f"  of these held out  {errors_of([predicted[n] for n in apart], [cases[n].run.seconds for n in apart])}")
@@ -60,6 +60,14 @@ def _say(name: str, runs: Sequence[Run], rows: bool) -> None:
     _say_memory(cases, rows)
     for peer, error in group.peers.items():
         print(f"  {peer:18s} {error}")
+
+
+def _say_errors(cases: Sequence[Case], predicted: Sequence[float]) -> None:
+    """Of runs that share out weights, which no program of moec does, apart."""
+    for title, shared in (("as they are", False), ("weights shared out", True)):
+        rows = [n for n, case in enumerate(cases) if case.practice.sharded_weights == shared]
+        if rows:
+            print(f"  {title:18s} {errors_of([predicted[n] for n in rows], [cases[n].run.seconds for n in rows])}")
 
 
 def _case(run: Run) -> Case | None:

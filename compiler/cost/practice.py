@@ -20,6 +20,8 @@ class Practice:
     """Slices of the model that a rank has, in the interleaved schedule (Narayanan et al., 2021)."""
     sharded_state: int = 1
     """Ranks that share the optimizer's state of what they all have: a distributed optimizer, ZeRO-1. 1: none do."""
+    sharded_weights: bool = False
+    """They share weights and gradients too, and gather weights for every pass: ZeRO-3, FSDP."""
     fused: bool = False
     """Operators that go through memory element by element run as one kernel where nothing stands between them, products
     add to gradients themselves, tensors lie in memory as the next kernel wants them, and end with their last use."""

@@ -11,6 +11,7 @@ from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.pass_time import PassTime, pass_time
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share
+from moec.compiler.cost.sharded_weights import shared_out, with_gathers
 from moec.compiler.cost.simulate import Both, Message, Span, Task, Timeline, Work, simulate
 from moec.compiler.program import Instruction, Program
 from moec.runtime.communicator import WORLD
@@ -58,10 +59,7 @@ class StepTime:
 def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practice: Practice) -> StepTime:
     """Simulate a step."""
     groups = [spreads(program, rank, machine) for rank in ranks]
-    passes = [
-        (pass_time(rank.forward, at, machine, practice), pass_time(rank.backward, at, machine, practice))
-        for rank, at in zip(ranks, groups, strict=True)
-    ]
+    passes = [_passes(rank, at, machine, practice) for rank, at in zip(ranks, groups, strict=True)]
     timeline = _timeline(program, ranks, passes, machine, practice)
     micro_batches = program.plan.schedule.accumulate
     reducing = [
@@ -97,6 +95,15 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
     return StepTime(seconds, latency, tuple(stages), spans, _collectives(stages, reducing, norm, micro_batches))
 
 
+def _passes(
+    rank: Rank, groups: Mapping[str, Spread], machine: Machine, practice: Practice
+) -> tuple[PassTime, PassTime]:
+    """Forward and backward of a micro-batch."""
+    forward = pass_time(rank.forward, groups, machine, practice)
+    backward = pass_time(rank.backward, groups, machine, practice)
+    return with_gathers((forward, backward), rank, groups, machine, practice)
+
+
 def update_seconds(rank: Rank, machine: Machine, practice: Practice) -> float:
     """AdamW goes through weight, gradient and two moments, all but the gradient written too; the norm reads gradients,
     which are emptied after it; and weights in half precision are written once more."""
@@ -116,6 +123,13 @@ def _reducing(
     practice: Practice,
 ) -> dict[str, float]:
     """Seconds by group that nothing hides: where they overlap, what does not fit beside a pass, and the last turn."""
+    if practice.sharded_weights:
+        return {
+            shared.name: collective_seconds(
+                "all_reduce", shared.gradients / shared.parts.ranks, shared.replicas, machine
+            )
+            for shared in shared_out(rank, groups, practice)
+        }
     element = rank.held.gradients // max(1, rank.updated)
     found: Counter[str] = Counter()
     for red in rank.reductions:

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
+from os.path import realpath
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -47,7 +48,7 @@ def latest(folder: Path) -> Path | None:
 
 def chosen(folder: Path) -> Path:
     """What `--resume` means by a folder: that of a step, or the latest whole one of a run. Raises Damage."""
-    if step_of(folder.resolve())[0] >= 0:
+    if step_of(Path(realpath(folder)))[0] >= 0:
         if not is_whole(folder):
             raise Damage(
                 f"{folder} is not whole: it has no {MANIFEST}" if folder.exists() else f"{folder} is not there"
@@ -75,7 +76,7 @@ def fresh(folder: Path, step: int) -> Path:
 
 def check_can_save(folder: Path) -> None:
     """Make the folder of a run, and see that files can be made in it. Raises Damage."""
-    if step_of(folder.resolve())[0] >= 0:
+    if step_of(Path(realpath(folder)))[0] >= 0:
         raise Damage(f"--save {folder} has the name of a checkpoint, and not of a folder of them: name its parent")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,14 +86,20 @@ def check_can_save(folder: Path) -> None:
         raise Damage(f"--save {folder} cannot be written to: {fault.strerror}: name another folder") from None
 
 
-def commit(folder: Path, text: bytes) -> None:
-    """From the rename on, the folder is whole. All of its files are on the disk by now."""
+def commit(folder: Path, text: bytes, beat: Callable[[], None] = lambda: None) -> None:
+    """From the rename on, the folder is whole. All of its files are on the disk by now.
+
+    `beat` is called after whatever a slow disk takes long for.
+    """
     new = folder / f"{MANIFEST}.new"
     with NewFile(new) as file:
         file.write(memoryview(text))
+    beat()
     _sync(folder)
+    beat()
     os.rename(new, folder / MANIFEST)
     _sync(folder)
+    beat()
     _sync(folder.parent)
 
 

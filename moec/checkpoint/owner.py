@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,15 +14,15 @@ OWNER = "saved_by.json"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One start of a run."""
+    """A run, and where and when it was last started."""
 
     run: str  # an id
     host: str
     since: str
 
     @staticmethod
-    def made(host: str) -> "Owner":
-        return Owner(secrets.token_hex(8), host, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    def made(run: str, host: str) -> "Owner":
+        return Owner(run, host, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
     def claim(self, folder: Path) -> None:
         """From here on it is this run that saves there. Raises OSError."""
@@ -35,16 +34,17 @@ class Owner:
             with suppress(OSError):
                 os.unlink(new)
 
-    def rival(self, folder: Path) -> str:
-        """What to say if another run has come to save there, or "". Raises OSError."""
-        try:
-            text = (folder / OWNER).read_bytes()
-        except FileNotFoundError:  # someone has cleared the folder
-            return ""
-        said = _said(text)
-        if said["run"] == self.run:
-            return ""
-        return f"another run saves to {folder} now, from {said['host']} since {said['since']}"
+
+def rival(run: str, folder: Path) -> str:
+    """What to say if another run than this has come to save there, or "". Raises OSError."""
+    try:
+        text = (folder / OWNER).read_bytes()
+    except FileNotFoundError:  # someone has cleared the folder
+        return ""
+    said = _said(text)
+    if said["run"] == run:
+        return ""
+    return f"another run saves to {folder} now, from {said['host']} since {said['since']}"
 
 
 def _said(text: bytes) -> dict[str, str]:

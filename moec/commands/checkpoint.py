@@ -3,9 +3,11 @@
 import argparse
 import json
 from collections.abc import Mapping
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moec.commands.replace_file import plain_file
 from moec.dsl.diagnostics import plan_error
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def checkpoint_command(options: argparse.Namespace, _: float) -> int:
     """`moec checkpoint show` and `verify`: what checkpoints a folder holds, and whether they are what was written."""
-    folders = _folders(Path(options.folder))
+    folders = _folders(_named(options.folder))
     return _verify(folders, options.json) if options.action == "verify" else _show(folders, options.json)
 
 
@@ -28,9 +30,9 @@ def export_command(options: argparse.Namespace, _: float) -> int:
 
     output = Path(options.output)
     try:
-        with Checkpoint.open(chosen(Path(options.folder))) as checkpoint:
+        with Checkpoint.open(chosen(_named(options.folder))) as checkpoint:
             dtype = DTYPES[options.dtype.upper()] if options.dtype else None
-            written = export(checkpoint, output, dtype, int(options.most * 1e9))
+            written = export(checkpoint, plain_file(output), dtype, int(options.most * 1e9))
             unread = left_out(checkpoint)
     except Damage as damage:
         raise plan_error("E508", str(damage), f"look at all of it: moec checkpoint verify {options.folder}") from None
@@ -44,6 +46,12 @@ def export_command(options: argparse.Namespace, _: float) -> int:
     return 0
 
 
+def _named(folder: str) -> Path:
+    if not folder:
+        raise plan_error("E508", "the name of the folder is empty", "name that of --save, or one of a step")
+    return Path(folder)
+
+
 def _folders(folder: Path) -> list[Path]:
     """That of a step, or all of a run."""
     from moec.checkpoint.damage import Damage
@@ -52,7 +60,7 @@ def _folders(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             raise plan_error("E508", f"`{folder}` is no folder of checkpoints", "name that of --save, or one of a step")
-        if step_of(folder.resolve())[0] >= 0:
+        if step_of(Path(realpath(folder)))[0] >= 0:
             return [folder]
         found = steps_below(folder)
     except Damage as damage:

@@ -1,7 +1,10 @@
 """What the ranks of a job leave for each other in its store about one save, and how long they wait for it."""
 
 import time
+from collections.abc import Callable
+from threading import Thread
 
+from moec.checkpoint.manifest import Progress
 from moec.runtime.store import Store
 
 THREAD = "moec-save"
@@ -23,6 +26,7 @@ class Notes:
     def __init__(self, board: Store, step: int, rank: int, host: str, timeout: float) -> None:
         self.step = step
         self.abandoned = False  # the rank has gone on without the thread that writes
+        self.moves = 0  # how often this rank has got on, if only with a call that the disk took long for
         self._board = board
         self._key = f"moec/save/{step}"
         self._rank = rank
@@ -39,6 +43,10 @@ class Notes:
 
     def beat(self) -> None:
         """This rank gets on."""
+        self.moves += 1
+        self._show_life()
+
+    def _show_life(self) -> None:
         self._moved = time.monotonic()
         if self._moved - self._told >= _BEAT:
             self._told = self._moved
@@ -93,7 +101,7 @@ class Notes:
     def _get_on_waiting(self) -> None:
         """Only rank 0 is waited for while it waits itself."""
         if self._rank == 0:
-            self.beat()
+            self._show_life()
         self._moved = time.monotonic()
 
     def _hangs(self, rank: int, beat: str) -> str:
@@ -107,3 +115,11 @@ class Notes:
 
     def _read(self, key: str) -> str:
         return self._board.get(key).decode() if self._board.check([key]) else ""
+
+
+class SavingThread(Thread):
+    """Writes one save, of which the watch may ask how it gets on."""
+
+    def __init__(self, notes: Notes, write: Callable[[Progress, Notes], None], progress: Progress) -> None:
+        super().__init__(target=write, args=(progress, notes), name=THREAD, daemon=True)
+        self.notes = notes

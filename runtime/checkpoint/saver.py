@@ -9,14 +9,13 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.folders import commit, fresh, latest, prune, remove, steps_below
 from moec.checkpoint.manifest import Progress, manifest_text
-from moec.checkpoint.owner import Owner
-from moec.runtime.attempt import set_begun
-from moec.runtime.checkpoint.notes import SAVED, THREAD, Notes, NotSaved
+from moec.checkpoint.owner import Owner, rival
+from moec.runtime.attempt import set_saves
+from moec.runtime.checkpoint.notes import SAVED, Notes, NotSaved, SavingThread
 from moec.runtime.checkpoint.parts import Part, file_of, joined, write_part
 from moec.runtime.checkpoint.pieces import pieces_of, progress_of
 from moec.runtime.checkpoint.snapshot import Snapshot
@@ -35,6 +34,7 @@ class Saving:
     folder: Path
     every: int | None  # steps; None is at the end only
     keep: int | None  # steps whose folders stay; None is all
+    run: str  # an id, the same after a restart
     seed: int
     data: str
     versions: dict[str, str]
@@ -54,14 +54,14 @@ class Saver:
         self._run = run
         self._board = board
         self._host = host
-        self._owner = Owner.made(host)
+        self._owner = Owner.made(saving.run, host)
         self._ours: set[str] | None = None  # names of folders that rank 0 may remove, since it has claimed theirs
         self._any = False
         self._saved = run.step
         self._before: Notes | None = None  # of the last that was committed, on rank 0
         self._notes: Notes | None = None  # of the last that was begun
         self._snapshot = Snapshot(pieces_of(run))
-        self._thread: Thread | None = None
+        self._thread: SavingThread | None = None
         with suppress(OSError, Damage):  # the first save tries again
             self._claim()
 
@@ -87,7 +87,7 @@ class Saver:
         self._snapshot.take()
         progress = progress_of(self._run, self._saving.seed, self._saving.data)
         self._notes = notes
-        self._thread = Thread(target=self._write, args=(progress, notes), name=THREAD, daemon=True)
+        self._thread = SavingThread(notes, self._write, progress)
         self._thread.start()
 
     def finish(self) -> None:
@@ -154,7 +154,7 @@ class Saver:
                 where = f"{name} is not in {folder}: --save needs a folder that all machines share"
                 raise NotSaved(notes.said(f"{self._name}: {where}"))
         self._check_owner(notes)
-        commit(folder, manifest_text(manifest))
+        commit(folder, manifest_text(manifest), notes.beat)
         self._any = True
         assert self._ours is not None, "a folder that is not claimed is not written to"
         self._ours.add(folder.name)
@@ -165,7 +165,7 @@ class Saver:
         """That earlier ones stay is no fault of this one."""
         notes.beat()
         try:
-            if not self._owner.rival(self.folder):
+            if not rival(self._saving.run, self.folder):
                 prune(self.folder, self._saving.keep, self._ours)
         except (OSError, Damage) as fault:
             why = fault.strerror if isinstance(fault, OSError) else fault
@@ -177,16 +177,16 @@ class Saver:
             self.folder.mkdir(parents=True, exist_ok=True)
             ours = {path.name for path in steps_below(self.folder)} if self._saving.resumed else set[str]()
             self._owner.claim(self.folder)
+            set_saves(self._board)
             self._ours = ours
 
     def _check_owner(self, notes: Notes) -> None:
         """Give way to another run that has come: this one ends with its step, and touches nothing more."""
         self._claim()
-        rival = self._owner.rival(self.folder)
-        if rival:
-            fault = notes.said(f"{rival}; this run ends")
+        other = rival(self._saving.run, self.folder)
+        if other:
+            fault = notes.said(f"{other}; this run ends")
             self._board.set(_LOST, fault)
-            set_begun(self._board, False)  # a restart would go on with what the other saves
             self._run.asked_to_stop = True
             raise NotSaved(fault)
 

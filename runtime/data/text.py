@@ -1,6 +1,7 @@
 """Text as a stream of ids: its bytes."""
 
 import os
+import stat
 import sysconfig
 import zlib
 from collections.abc import Sequence
@@ -24,10 +25,7 @@ class Text:
     @staticmethod
     def read_files(files: Sequence[Path], below: int) -> "Text":
         """The files one after another, a line's end between them."""
-        try:
-            content = b"\n".join([file.read_bytes() for file in files])
-        except OSError as fault:
-            raise DataFault(f"{fault.filename} cannot be read: {fault.strerror}") from None
+        content = b"\n".join([_bytes(file) for file in files])
         return Text(numpy.frombuffer(content, uint8), below, f"text {len(content)} {zlib.crc32(content):08x}")
 
     def __len__(self) -> int:
@@ -38,12 +36,26 @@ class Text:
         return ids % self.below if self.below < 256 else ids
 
 
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as fault:
+        raise DataFault(f"{file} cannot be read: {fault.strerror}") from None
+
+
 def files_below(path: Path) -> list[Path]:
     """A file, or all files of a folder by name, but for hidden ones and caches."""
-    if path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except OSError as fault:
+        missing = isinstance(fault, FileNotFoundError)
+        raise DataFault(
+            f"no such file or folder: {path}" if missing else f"{path} cannot be read: {fault.strerror}"
+        ) from None
+    if stat.S_ISREG(mode):
         return [path]
-    if not path.is_dir():
-        raise DataFault(f"no such file or folder: {path}")
+    if not stat.S_ISDIR(mode):
+        raise DataFault(f"{path} is neither a file nor a folder")
     return _below(path, skipped=("__pycache__",))
 
 

@@ -25,7 +25,7 @@ class Helper:
 
     at: str = ""  # `pictures.py:12 image = open(path).read()`
     for_others: bool = False  # it waits for the part of other ranks
-    moved: int = 0  # bytes that it has read and written
+    moved: int = 0  # bytes that it has read and written, and calls of the system that have come back
 
 
 def helper_of(phase: str, main: int) -> Helper:
@@ -37,7 +37,7 @@ def helper_of(phase: str, main: int) -> Helper:
     busy = [] if thread is None else list(_frames(frames.get(thread.ident or 0)))
     if thread is None or len(busy) < 2:  # it waits for something to do, in its first function
         return Helper(_at(list(_frames(frames.get(main)))))
-    return Helper(_at(busy), any(_asks(frame) for frame in busy), _moved(thread.native_id))
+    return Helper(_at(busy), any(_asks(frame) for frame in busy), _moved(thread))
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
@@ -58,10 +58,11 @@ def _asks(frame: FrameType) -> bool:
     return frame.f_code is notes.Notes.wait.__code__
 
 
-def _moved(native_id: int | None) -> int:
-    """As Linux counts it; 0 where it does not."""
+def _moved(thread: threading.Thread) -> int:
+    """Bytes as Linux counts them, where it does, and what a thread that saves says itself."""
+    moves = thread.notes.moves if isinstance(thread, notes.SavingThread) else 0
     try:
-        with open(f"/proc/self/task/{native_id}/io", encoding="ascii") as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
+        with open(f"/proc/self/task/{thread.native_id}/io", encoding="ascii") as file:
+            return moves + sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
     except OSError:
-        return 0
+        return moves

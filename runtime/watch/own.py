@@ -1,6 +1,7 @@
 """What a rank knows of itself: how it goes, and what is to be said of it and of others."""
 
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,6 +67,8 @@ class Own:
         self.card = Card(gethostname(), os.getpid(), machine(), "")
         self.run: Running | None = None
         self.talking: Talking | None = None
+        self.steps = sys.maxsize
+        """At which the run ends."""
         self.alike: Iterable[int] = ()
         """The ranks of its stage."""
         self.remedy: Callable[[], str] = lambda: ""
@@ -84,8 +87,8 @@ class Own:
 
     @property
     def step(self) -> int:
-        """That is under way, 0 before the first."""
-        return self.run.step + 1 if self.run else 0
+        """That is under way, or the last; 0 before the first."""
+        return min(self.run.step + 1, max(1, self.steps)) if self.run else 0
 
     def pulse(self) -> Pulse:
         now, sight = time.monotonic(), look(self._folder, self._main)
@@ -120,7 +123,8 @@ class Own:
         card, pulse = board.card_of(self.store, rank), board.pulse_of(self.store, rank)
         step = step or max(self.step, pulse.step if pulse else 0)
         if at is None:
-            at = (pulse.at or pulse.phase) if pulse else ""
+            seen = pulse is not None and bool(pulse.step) == bool(step)  # else of long before
+            at = (pulse.at or pulse.phase) if pulse and seen else ""
             return self._line(rank, card, what, step, at, "last seen in")
         return self._line(rank, card, what, step, at, "in")
 

@@ -59,9 +59,9 @@ class Watch:
             self._mailbox.ring()
             self._own.all_met.wait(timeout=10 * self._own.interval)
 
-    def follow(self, run: Running, talking: Talking) -> None:
-        """The steps begin."""
-        self._own.talking, self._own.run = talking, run
+    def follow(self, run: Running, talking: Talking, steps: int) -> None:
+        """The steps begin, of so many."""
+        self._own.talking, self._own.run, self._own.steps = talking, run, steps
 
     @property
     def in_a_step(self) -> bool:

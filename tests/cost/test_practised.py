@@ -8,12 +8,17 @@ from compiled import compiled
 
 from moec.compiler.cost.dry_run import Rank, dry_run
 from moec.compiler.cost.kernels import Kernel
+from moec.compiler.cost.links import collective_seconds
 from moec.compiler.cost.liveness import free_early
+from moec.compiler.cost.machine import machine_of
+from moec.compiler.cost.pass_time import pass_time
 from moec.compiler.cost.passes import Pass, Segment
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share, practised
 from moec.compiler.cost.recompute import Turn
 from moec.compiler.cost.recorder import Alive
+from moec.compiler.cost.sharded_weights import held_by, with_gathers
+from moec.compiler.cost.step import spreads
 
 MIXTURE = Path(__file__).parents[2] / "examples/tiny_moe.plan"
 PLAN = Path(__file__).parents[2] / "examples/sequence_parallel.plan"
@@ -93,6 +98,30 @@ def test_replicas_share_the_optimizer_s_state(rank: Rank):
 def event(held: int, reads=(), writes=(), freed=()) -> Alive:
     sized = [tuple((number, 10**number) for number in numbers) for numbers in (reads, writes)]
     return Alive(Kernel("", "memory", 0.0, 0, reads=sized[0], writes=sized[1]), held, freed)
+
+
+def test_weights_that_are_shared_out_are_gathered_for_every_pass(rank: Rank):
+    program, machine = compiled(PLAN), machine_of(compiled(PLAN).plan)
+    groups = spreads(program, rank, machine)
+    passes = [pass_time(done, groups, machine, Practice()) for done in (rank.forward, rank.backward)]
+    practice = Practice(sharded_state=64, sharded_weights=True)
+    found = with_gathers((passes[0], passes[1]), rank, groups, machine, practice)
+    gathers, scatters = [], []
+    turns = sum(segment.times for segment in rank.forward.segments)
+    for red in rank.reductions:
+        group = groups[red.group]
+        weights = red.size * rank.held.weights / rank.held.gradients
+        gathers.append(turns * collective_seconds("all_gather", weights / group.ranks / turns, group, machine))
+        scatters.append(turns * collective_seconds("reduce_scatter", red.size / turns, group, machine))
+    more = [after.seconds - before.seconds for after, before in zip(found, passes, strict=True)]
+    assert gathers and more == pytest.approx([sum(gathers), sum(gathers) + sum(scatters)])
+    hidden = with_gathers((passes[0], passes[1]), rank, groups, machine, replace(practice, overlapped_gradients=True))
+    for after, before, whole in zip(hidden, passes, more, strict=True):
+        exposed = max(whole - before.seconds, whole / turns)
+        assert after.seconds - before.seconds == pytest.approx(exposed) and exposed <= whole
+    held = held_by(rank, practice)
+    assert held.gradients < rank.held.gradients and held.weights <= rank.held.weights
+    assert held_by(rank, Practice(sharded_state=64)) is rank.held
 
 
 def test_what_is_read_no_more_ends():

@@ -2,7 +2,7 @@
 
 import torch.distributed as dist
 
-from moec.runtime.attempt import end_attempt, has_begun, set_begun, store_of_attempt
+from moec.runtime.attempt import Past, end_attempt, past_of, set_begun, set_saves, store_of_attempt
 
 
 def test_an_attempt_that_has_ended_leaves_nothing_to_the_next():
@@ -38,13 +38,16 @@ def test_a_job_of_one_process_has_a_store_of_its_own():
 def test_what_has_begun_is_known_to_attempts_that_follow():
     torchrun = dist.HashStore()
     refused = store_of_attempt(torchrun)
-    assert not has_begun(refused)
+    run = past_of(refused).run
     end_attempt(refused)
     first = store_of_attempt(torchrun)
-    assert not has_begun(first)
-    set_begun(first, True)
+    assert past_of(first) == Past(run, begun=False, saves=False)
+    set_begun(first)
     end_attempt(first)
     second = store_of_attempt(torchrun)
-    assert has_begun(second) and not has_begun(torchrun)
-    set_begun(second, False)
-    assert not has_begun(second)
+    assert past_of(second) == Past(run, begun=True, saves=False)
+    set_saves(second)
+    end_attempt(second)
+    assert past_of(store_of_attempt(torchrun)) == Past(run, begun=True, saves=True)
+    alone = past_of(dist.HashStore())
+    assert alone.run != run and not alone.begun

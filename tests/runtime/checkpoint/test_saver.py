@@ -1,6 +1,7 @@
 """Savers of two ranks in one process: what hangs, breaks or meets another run is named, and no one waits for ever."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from torch.distributed import HashStore  # pyright: ignore[reportPrivateImportUs
 
 from moec.checkpoint.folders import latest, steps_below
 from moec.checkpoint.verify import faults_of
+from moec.runtime.attempt import past_of
 from moec.runtime.checkpoint.notes import NotSaved
 from moec.runtime.checkpoint.saver import Saver, Saving
 
@@ -19,8 +21,8 @@ def savers(tiny, tmp_path):
     runs, _ = trained(tiny(1, 1), 1)
 
     def make(resumed=False, keep=None, host="here", timeout=60.0):
-        saving = Saving(tmp_path / "ck", 1, keep, 7, "data", {}, {}, resumed, timeout)
         store = HashStore()
+        saving = Saving(tmp_path / "ck", 1, keep, past_of(store).run, 7, "data", {}, {}, resumed, timeout)
         for run in runs:
             run.asked_to_stop = False
         return [Saver(saving, run, store, host) for run in runs]
@@ -135,3 +137,21 @@ def test_a_run_removes_nothing_of_another(savers, tmp_path):
     step_to(second, 3)
     assert finished(second) == ["", ""]
     assert [path.name for path in steps_below(tmp_path / "ck")] == ["step_00000002", "step_00000003"]
+
+
+def test_each_call_that_comes_back_is_seen(savers, tmp_path, monkeypatch):
+    """Also where the disk takes its time for each, and no byte is written."""
+    both = savers()
+    moves, fsync = [], os.fsync
+
+    def slow(descriptor):
+        moves.append(both[0]._notes.moves)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    step_to(both[:1], 2)
+    first = both[0]._thread
+    step_to(both[1:], 2)
+    assert finished(both) == ["", ""] and not first.is_alive()
+    last = moves[-4:]  # the manifest, its folder twice, and the folder of the run
+    assert len(set(last)) == 4 and first.notes.moves > last[-1]
