@@ -12,6 +12,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from moec.compiler.cost.operators import recorded
 from moec.compiler.cost.passes import (
     TURNS,
     Kept,
@@ -23,7 +24,8 @@ from moec.compiler.cost.passes import (
     kept_of,
     segments_of,
 )
-from moec.compiler.cost.recorder import META, Recorder, Storage, WatchedTape, Watcher
+from moec.compiler.cost.recorder import META, Recorder, Storage
+from moec.compiler.cost.watched import WatchedTape, Watcher
 from moec.compiler.emit import FULL, emit
 from moec.compiler.program import Program, Stage
 from moec.runtime import communicator
@@ -227,7 +229,7 @@ class _StageRun:
 
 def _micro_batch(text: ModuleType, run: Run, recorder: Recorder) -> MicroBatch:
     functions = vars(text)
-    with recorder.record():
+    with recorded(recorder):
         sent = functions["forward"](run, 0, *_received(functions, "ACTIVATIONS_IN")) or ()
         middle, kept, alive = len(recorder.events), recorder.held(), recorder.alive()
         size = sum(x.nbytes for x in sent)

@@ -16,6 +16,7 @@ from moec.compiler.cost.calibrate.clock import Call
 from moec.compiler.cost.calibrate.order import Device, Precision
 from moec.compiler.cost.calibrate.products import DTYPES, Work
 from moec.compiler.cost.kernels import Kernel
+from moec.compiler.cost.operators import recorded
 from moec.compiler.cost.recorder import META, Recorder
 from moec.runtime.routing import PER_SEQUENCE, fill_slots, read_slots, route, slots
 from moec.runtime.tape import Tape
@@ -60,7 +61,7 @@ def smallest_layer(device: Device, precision: Precision) -> Work:
 def _kernels(tokens: int, device: Device, precision: Precision) -> tuple[Kernel, ...]:
     recorder = Recorder(gpu=device == "cuda")
     given = _inputs(tokens, META, precision)
-    with recorder.record():
+    with recorded(recorder):
         _forward_and_backward(given)
     return tuple(alive.event for alive in recorder.events if isinstance(alive.event, Kernel))
 
