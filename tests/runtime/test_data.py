@@ -90,6 +90,10 @@ def test_made_up_samples():
 def test_faults_of_the_path():
     with pytest.raises(DataFault, match="no such file or folder: /no/where"):
         open_source(job(LANGUAGE), "/no/where", 0)
+    with pytest.raises(DataFault, match="a cannot be read: File name too long"):
+        open_source(job(LANGUAGE), 300 * "a", 0)
+    with pytest.raises(DataFault, match="/dev/null is neither a file nor a folder"):
+        open_source(job(LANGUAGE), "/dev/null", 0)
     with pytest.raises(DataFault, match="tiny has no token inputs, and reads no text"):
         open_source(job(PICTURES), str(Path(__file__)), 0)
 

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 
 import pytest
 
@@ -111,3 +112,10 @@ def test_training_goes_on_where_the_disk_is_full(tmp_path, capsys):
     log.close()
     (said,) = capsys.readouterr().err.splitlines()
     assert said == f"warning: {tmp_path / 'm.jsonl'} is not written any more: No space left on device"
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    """Whose other end no one may ever open."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataFault, match="pipe is a pipe, and metrics go to a file"):
+        check_log(str(tmp_path / "pipe"), goes_on=False)

@@ -33,6 +33,12 @@ WRONG = {
     ("--steps", "1.5"): "argument --steps: 1.5 is no whole number from 0",
     ("--seed", "-5"): "argument --seed: -5 is no whole number from 0 to 18446744073709551615",
     ("--seed", str(2**64)): f"argument --seed: {2**64} is no whole number from 0 to 18446744073709551615",
+    ("--steps", "\u0663"): "argument --steps: \u0663 is no whole number from 0",
+    ("--save", ""): "argument --save: it is empty, and names nothing",
+    ("--resume", ""): "argument --resume: it is empty, and names nothing",
+    ("--data", ""): "argument --data: it is empty, and names nothing",
+    ("--log", ""): "argument --log: it is empty, and names nothing",
+    ("--tensorboard", ""): "argument --tensorboard: it is empty, and names nothing",
     ("--device", "cuda"): "--device cuda: torch finds no GPU here that it can use: --device cpu runs without",
 }
 

@@ -1,6 +1,7 @@
 """`moec checkpoint` and `moec export`, as a user calls them."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -75,6 +76,34 @@ def test_export(saved, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "E508" in error and path.name in error and "Traceback" not in error
     assert not list(tmp_path.glob("*again*"))
+
+
+def test_an_export_goes_where_a_link_leads(saved, tmp_path):
+    target, link = tmp_path / "old.safetensors", tmp_path / "link.safetensors"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    assert main(["export", str(saved), "-o", str(link)]) == 0
+    assert link.is_symlink() and len(load_file(target)) > 1
+
+
+def test_what_is_no_file_stays(saved, tmp_path, capsys):
+    pipe, loop = tmp_path / "pipe", tmp_path / "loop"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    for place, why in ((pipe, "it is no plain file"), (loop, "Too many levels of symbolic links")):
+        assert main(["export", str(saved), "-o", str(place)]) == 2
+        assert f"{place} cannot be written: {why}" in capsys.readouterr().err
+    assert main(["export", str(saved), "-o", str(tmp_path)]) == 2
+    assert "cannot be written: Is a directory" in capsys.readouterr().err
+    assert pipe.is_fifo() and loop.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["checkpoint", "show"], ["checkpoint", "verify"], ["export", "-o", "x"]], ids=str
+)
+def test_a_name_that_is_empty(arguments, capsys):
+    assert main([*arguments, ""]) == 2
+    assert "the name of the folder is empty" in capsys.readouterr().err
 
 
 def test_what_needs_no_torch_imports_none(saved):
