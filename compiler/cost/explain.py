@@ -53,15 +53,22 @@ def _memory(found: Estimate) -> Iterator[str]:
 
 
 def _working(memory: Memory, moment: Moment, made: Activations) -> Iterator[str]:
-    what = f", at {moment.event.name}" if isinstance(moment.event, Kernel) else ""
-    what = f", at {moment.event.kind} over {moment.event.group}" if isinstance(moment.event, Talk) else what
-    yield f"working: the micro-batch that is computed, fullest in the {memory.fullest} of {moment.loop}{what}"
-    alive = [(size, formula) for size, formula in made.alive(moment) if formula.value]
+    where = f"{memory.fullest} of {moment.loop}{_at(moment.event)}"
+    yield f"working: the micro-batch that is computed, fullest in the {where}"
     yield f"  = {size(moment.kept)} + {size(moment.held - moment.kept)} = {size(memory.working)}"
     earlier = "its forward has kept, and is still needed" if memory.fullest == "backward" else "was made before"
     yield f"    {size(moment.kept):>10}  {earlier}"
-    for storage, formula in alive:
-        yield _tensor(formula, storage, 1, "")
+    yield from (_tensor(formula, storage, 1, "") for storage, formula in made.alive(moment) if formula.value)
+
+
+def _at(event: Kernel | Talk | None) -> str:
+    match event:
+        case Kernel():
+            return f", at {event.name}"
+        case Talk():
+            return f", at {event.kind} over {event.group}"
+        case _:
+            return ""
 
 
 def _tensor(formula: Formula, storage: Storage, turns: int, times: str) -> str:
