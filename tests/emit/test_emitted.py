@@ -48,6 +48,7 @@ def test_two_ranks_of_a_stage_differ_only_where_they_must() -> None:
     assert steps[4] == steps[5] == steps[6] == steps[7]
 
 
+@pytest.mark.sweep
 def test_bytes_do_not_depend_on_the_order_of_hashes() -> None:
     plan = EXAMPLES / "sequence_parallel.plan"
     digest, order = _run(EMIT, str(plan), PYTHONHASHSEED="4242").split()
