@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from compiled import emitted
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
