@@ -32,7 +32,7 @@ def main() -> None:
     job.setup(rank, world, mesh, sizes)
     watch = Watch(watch_store(rank, world), rank, world, folder, 300.0)
     watch.start(str)
-    watch.follow(job.run, ranks)
+    watch.follow(job.run, ranks, WARM + options.steps)
     for step in range(WARM):
         job.step(Batch(source, step))
     calls = ranks.calls
