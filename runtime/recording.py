@@ -19,8 +19,9 @@ from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from moec.runtime.dispatch_mode import DispatchMode, tensors_of
 
 Storages = dict[int, UntypedStorage]
 
@@ -128,7 +129,7 @@ class Recording:
         if made or changed:
             arguments, kept = tree_map(_recorded, (args, options))
             random = torch.Tag.nondeterministic_seeded in func.tags
-            reads = frozenset(_key(x) for x in _tensors((args, options)) if x.is_meta)
+            reads = frozenset(_key(x) for x in tensors_of((args, options)) if x.is_meta)
             self._add(_Operation(func, arguments, kept, random, reads, made, changed))
 
     def _add(self, operation: _Operation) -> None:
@@ -150,17 +151,12 @@ class Recording:
         return sorted(needed)
 
 
-class _RecordingMode(TorchDispatchMode):
+class _RecordingMode(DispatchMode):
     """Sends operations that make a tensor, or read one without memory, to the recording."""
 
     def __init__(self, recording: Recording) -> None:
         super().__init__()
         self._recording = recording
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Or else the first operation imports all of torch.compile: three seconds."""
-        return False
 
     def __torch_dispatch__(
         self,
@@ -170,7 +166,7 @@ class _RecordingMode(TorchDispatchMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         options = dict(kwargs or {})
-        tensors = _tensors((args, options))
+        tensors = tensors_of((args, options))
         makes = not tensors and any(argument.name == "device" for argument in func._schema.arguments)
         if not makes and not any(x.is_meta for x in tensors):
             return func(*args, **options)
@@ -210,16 +206,12 @@ class _SaysNotMeta(TorchFunctionMode):
 _IS_META = vars(torch._C.TensorBase)["is_meta"].__get__
 
 
-def _tensors(tree: object) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
-
-
 def _changed(func: OpOverload, args: Sequence[object], options: Mapping[str, object]) -> list[Tensor]:
     """Arguments that the operator writes to."""
     schema = func._schema.arguments
     given = {argument.name: value for argument, value in zip(schema, args, strict=False)} | dict(options)
     written = [argument.name for argument in schema if argument.alias_info and argument.alias_info.is_write]
-    return _tensors([given.get(name) for name in written])
+    return tensors_of([given.get(name) for name in written])
 
 
 def _recorded(x: object) -> object:

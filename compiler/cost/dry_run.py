@@ -18,13 +18,11 @@ from moec.compiler.cost.passes import (
     Kept,
     Loop,
     MicroBatch,
-    Moment,
     Pass,
-    fullest,
     kept_of,
     segments_of,
 )
-from moec.compiler.cost.recorder import META, Recorder, Storage
+from moec.compiler.cost.recorder import META, Recorder
 from moec.compiler.cost.watched import WatchedTape, Watcher
 from moec.compiler.emit import FULL, emit
 from moec.compiler.program import Program, Stage
@@ -78,10 +76,8 @@ class Rank:
     next: int | None
     kept: tuple[Kept, ...]
     """What `forward` leaves, by the loop that made it."""
-    storages: tuple[Storage, ...]
-    """All that a micro-batch makes."""
-    fullest: Mapping[str, Moment]
-    """Of `forward` and `backward`."""
+    done: MicroBatch
+    """What was recorded."""
     sizes: Mapping[str, int]
     """The names of sizes in the text."""
 
@@ -178,8 +174,7 @@ class _StageRun:
             done.sent,
             place.next,
             kept_of(done, self._loops(names, "forward")),
-            tuple(done.storages),
-            {"forward": fullest(done, forward, False), "backward": fullest(done, backward, True)},
+            done,
             {name: value for name, value in vars(sizes).items() if type(value) is int},
         )
 

@@ -9,7 +9,7 @@ from moec.compiler.cost.formulas import Activations, Formula, elements_of_weight
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.links import collective_seconds
 from moec.compiler.cost.memory import Memory
-from moec.compiler.cost.passes import Moment
+from moec.compiler.cost.passes import Moment, fullest
 from moec.compiler.cost.recorder import Storage, Talk
 from moec.compiler.cost.requirements import parts_of_step
 from moec.compiler.cost.say import seconds, size
@@ -48,7 +48,7 @@ def _memory(found: Estimate) -> Iterator[str]:
         times = f" * {kept.turns} of {kept.loop}" if kept.turns > 1 else f" of {kept.loop}"
         yield _tensor(formula, kept.storage, kept.turns, times)
     yield ""
-    yield from _working(memory, rank.fullest[memory.fullest], made)
+    yield from _working(memory, fullest(rank.done, getattr(rank, memory.fullest), memory.fullest == "backward"), made)
     yield from _driven(found, [*symbols, "batch", "accumulate", "layers", "seq"])
 
 

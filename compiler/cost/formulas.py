@@ -82,7 +82,7 @@ class Activations:
         names = rank.sizes.keys() & small.sizes.keys()
         self._rank = rank
         self._sizes = Sizes(tuple({name: sizes[name] for name in names} for sizes in (rank.sizes, small.sizes)))
-        self._like = _side_by_side(rank.storages, small.storages)
+        self._like = _side_by_side(rank.done.storages, small.done.storages)
 
     def kept(self) -> list[tuple[Kept, Formula]]:
         """What a micro-batch keeps for its backward; those of one loop and region with one formula are one."""

@@ -7,12 +7,12 @@ from math import prod
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from moec.compiler.cost.fusing import Fusing
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.recorder import META, Recorder, bytes_of, listed
+from moec.runtime.dispatch_mode import DispatchMode, tensors_of
 
 
 @contextmanager
@@ -22,17 +22,12 @@ def recorded(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-class _Watching(TorchDispatchMode):
+class _Watching(DispatchMode):
     """Notes every operator; those that would need numbers get made-up ones."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self._recorder = recorder
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Or else the first operation imports all of torch.compile."""
-        return False
 
     def __torch_dispatch__(
         self,
@@ -45,7 +40,7 @@ class _Watching(TorchDispatchMode):
             return self._noted(func, args, dict(kwargs or {}))
 
     def _noted(self, func: OpOverload, args: tuple[object, ...], options: dict[str, object]) -> object:
-        inputs = _tensors((args, options))
+        inputs = tensors_of((args, options))
         if inputs and not any(x.is_meta for x in inputs):
             return func(*args, **options)
         if func is torch.ops.aten.bincount.default:
@@ -56,7 +51,7 @@ class _Watching(TorchDispatchMode):
             args, options = tree_map(lambda x: x.to(META) if isinstance(x, Tensor) else x, (args, options))
         result = func(*args, **options)
         if func not in _VIEWS and not _is_view(func):
-            self._note(func, inputs, [x for x in _tensors(result) if x.is_meta])
+            self._note(func, inputs, [x for x in tensors_of(result) if x.is_meta])
         return result
 
     def _note(self, func: OpOverload, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -144,7 +139,3 @@ def _balanced(rows: int, experts: int) -> Tensor:
     counts = torch.full((experts,), rows // experts, dtype=torch.int64, device="cpu")
     counts[: rows % experts] += 1
     return counts
-
-
-def _tensors(tree: object) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]

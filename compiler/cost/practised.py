@@ -28,8 +28,8 @@ def practised(rank: Rank, practice: Practice) -> Rank:
     forward = Pass(tuple(turn.forward for turn in turns), 0)
     backward = Pass(tuple(turn.backward for turn in reversed(turns)), forward.end)
     spare = _spare(backward) if practice.spare_gradients else 0
-    share = own_share(rank, practice)
-    held = replace(rank.held, gradients=rank.held.gradients + spare, optimizer=round(rank.held.optimizer * share))
+    optimizer = round(rank.held.optimizer * own_share(rank, practice))
+    held = replace(rank.held, gradients=rank.held.gradients + spare, optimizer=optimizer)
     return replace(rank, forward=forward, backward=backward, held=held)
 
 

@@ -22,6 +22,11 @@ def step_of(folder: Path) -> tuple[int, int]:
     return (int(found[1]), int(found[2] or 1)) if found else (-1, 0)
 
 
+def real_step(folder: Path) -> tuple[int, int]:
+    """As `step_of`, by the name that the folder has where its links lead; they may lead into a circle."""
+    return step_of(Path(realpath(folder)))
+
+
 def is_whole(folder: Path) -> bool:
     """Raises Damage where that cannot be seen."""
     try:
@@ -48,7 +53,7 @@ def latest(folder: Path) -> Path | None:
 
 def chosen(folder: Path) -> Path:
     """What `--resume` means by a folder: that of a step, or the latest whole one of a run. Raises Damage."""
-    if step_of(Path(realpath(folder)))[0] >= 0:
+    if real_step(folder)[0] >= 0:
         if not is_whole(folder):
             raise Damage(
                 f"{folder} is not whole: it has no {MANIFEST}" if folder.exists() else f"{folder} is not there"
@@ -76,7 +81,7 @@ def fresh(folder: Path, step: int) -> Path:
 
 def check_can_save(folder: Path) -> None:
     """Make the folder of a run, and see that files can be made in it. Raises Damage."""
-    if step_of(Path(realpath(folder)))[0] >= 0:
+    if real_step(folder)[0] >= 0:
         raise Damage(f"--save {folder} has the name of a checkpoint, and not of a folder of them: name its parent")
     try:
         folder.mkdir(parents=True, exist_ok=True)

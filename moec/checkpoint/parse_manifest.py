@@ -6,7 +6,6 @@ Nothing else of a checkpoint is opened before all of this holds.
 import re
 from collections.abc import Mapping
 from math import prod
-from os.path import realpath
 from pathlib import Path
 from stat import S_ISREG
 from typing import TypeVar
@@ -14,7 +13,7 @@ from typing import TypeVar
 from moec.checkpoint.boxes import Box, sizes, untiled
 from moec.checkpoint.damage import Damage
 from moec.checkpoint.elements import SIZES
-from moec.checkpoint.folders import step_of
+from moec.checkpoint.folders import real_step
 from moec.checkpoint.manifest import (
     CHUNK,
     FORMAT,
@@ -55,7 +54,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = parse_manifest(*parts)
     except _Fault as fault:
         raise Damage(f"{path}: {fault}") from None
-    named = step_of(Path(realpath(folder)))[0]
+    named = real_step(folder)[0]
     if named not in (-1, manifest.progress.step):
         raise Damage(
             f"{path} is of step {manifest.progress.step}: the folder was renamed, or the manifest is another's"

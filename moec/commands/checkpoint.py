@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Mapping
-from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +54,12 @@ def _named(folder: str) -> Path:
 def _folders(folder: Path) -> list[Path]:
     """That of a step, or all of a run."""
     from moec.checkpoint.damage import Damage
-    from moec.checkpoint.folders import step_of, steps_below
+    from moec.checkpoint.folders import real_step, steps_below
 
     try:
         if not folder.is_dir():
             raise plan_error("E508", f"`{folder}` is no folder of checkpoints", "name that of --save, or one of a step")
-        if step_of(Path(realpath(folder)))[0] >= 0:
+        if real_step(folder)[0] >= 0:
             return [folder]
         found = steps_below(folder)
     except Damage as damage:

@@ -4,7 +4,7 @@ from os.path import realpath
 from pathlib import Path
 
 from moec.checkpoint.damage import Damage
-from moec.checkpoint.folders import check_can_save, chosen, is_whole, latest, step_of, steps_below
+from moec.checkpoint.folders import check_can_save, chosen, is_whole, latest, real_step, step_of, steps_below
 from moec.checkpoint.owner import rival
 from moec.checkpoint.parse_manifest import read_manifest
 from moec.checkpoint.plain_json import printable
@@ -68,7 +68,7 @@ def said(checkpoint: Checkpoint, data: str, steps: int) -> str:
         lines.append(f"nothing is left to do: step {progress.step} is done, and --steps is {steps}")
     if progress.data != data:
         lines.append(f"warning: it was made on other data ({printable(progress.data)}), and this is {data}")
-    step = step_of(Path(realpath(checkpoint.folder)))
+    step = real_step(checkpoint.folder)
     for path in steps_below(checkpoint.folder.parent):
         if step_of(path) > step and not is_whole(path):
             lines.append(f"warning: {path} is not whole (its save was cut off), and is passed over")

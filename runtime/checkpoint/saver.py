@@ -165,7 +165,7 @@ class Saver:
         """That earlier ones stay is no fault of this one."""
         notes.beat()
         try:
-            if not rival(self._saving.run, self.folder):
+            if not rival(self._owner.run, self.folder):
                 prune(self.folder, self._saving.keep, self._ours)
         except (OSError, Damage) as fault:
             why = fault.strerror if isinstance(fault, OSError) else fault
@@ -183,7 +183,7 @@ class Saver:
     def _check_owner(self, notes: Notes) -> None:
         """Give way to another run that has come: this one ends with its step, and touches nothing more."""
         self._claim()
-        other = rival(self._saving.run, self.folder)
+        other = rival(self._owner.run, self.folder)
         if other:
             fault = notes.said(f"{other}; this run ends")
             self._board.set(_LOST, fault)

@@ -123,8 +123,8 @@ class Own:
         card, pulse = board.card_of(self.store, rank), board.pulse_of(self.store, rank)
         step = step or max(self.step, pulse.step if pulse else 0)
         if at is None:
-            seen = pulse is not None and bool(pulse.step) == bool(step)  # else of long before
-            at = (pulse.at or pulse.phase) if pulse and seen else ""
+            fresh = pulse and bool(pulse.step) == bool(step)  # one of before the steps says nothing of a step
+            at = (pulse.at or pulse.phase) if pulse and fresh else ""
             return self._line(rank, card, what, step, at, "last seen in")
         return self._line(rank, card, what, step, at, "in")
 

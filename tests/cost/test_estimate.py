@@ -16,6 +16,7 @@ from moec.compiler.cost.dry_run import dry_run
 from moec.compiler.cost.explain import EXPLAINED
 from moec.compiler.cost.formulas import Activations, elements_of_weights
 from moec.compiler.cost.model_flops import active_parameters, model_flops
+from moec.compiler.cost.passes import fullest
 from moec.compiler.emit import FULL, emit
 from moec.compiler.pipeline import compile_plan
 from moec.compiler.program import Program
@@ -145,7 +146,8 @@ def test_the_fullest_moments_of_a_micro_batch_are_made_of_tensors(name: str, tmp
     for rank in dry_run(program):
         made = Activations(program, rank)
         for way, before in (("forward", 0), ("backward", rank.forward.end)):
-            done, moment = getattr(rank, way), rank.fullest[way]
+            done = getattr(rank, way)
+            moment = fullest(rank.done, done, way == "backward")
             assert moment.held == done.peak
             assert 0 <= moment.kept <= max(before, *(level for _, level in done.levels()))
             formulas = made.alive(moment)
