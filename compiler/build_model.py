@@ -11,6 +11,7 @@ from torch import nn
 
 from moec.compiler.model import Input, Model
 from moec.compiler.models.described import describe
+from moec.compiler.undrawn import undrawn
 from moec.dsl.diagnostics import Diagnostic, PlanError, plan_error
 from moec.dsl.plan import Argument, Decoder, Imported, Plan
 from moec.dsl.suggest import did_you_mean
@@ -124,7 +125,7 @@ def _load(model: Imported) -> type[nn.Module]:
 
 def _construct(model: Imported, kind: type[nn.Module], arguments: Mapping[str, Argument]) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with undrawn():
             return kind(**arguments).to(torch.bfloat16)
     except (Exception, SystemExit) as fault:
         help = "it is given what stands in `model { ... }`, and then the same with what stands in `small { ... }`"

@@ -10,9 +10,10 @@ from dataclasses import replace
 from torch import nn
 
 from moec.compiler.count_in_integers import count_in_integers
+from moec.compiler.merge import LAYER
 from moec.compiler.model import Model
 from moec.compiler.program import Call, Graph, Op, Program, Ref, renamed
-from moec.compiler.trace import LAYER, Traced
+from moec.compiler.trace import Traced
 from moec.compiler.unique import unique
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.plan import Plan

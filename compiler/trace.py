@@ -1,43 +1,32 @@
 """Traces the model: its lists of equal modules once a kind, and what stands around them as units of its own.
 
 One forward on the meta device hashes the operators of the elements of module lists, but for those that are like one
-before them in every attribute and weight; elements of one hash are one kind. A kind is exported once for each of the
-sizings, and the model itself with a single node in place of every element. Literals of the exports together give
-formulas (sizes.py).
+before them in every attribute and weight; elements of one hash are one kind. A kind is recorded once for each of the
+sizings, and the model itself with a single node in place of every element (record.py). The records together give one
+graph (merge.py).
 """
 
 import hashlib
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
-from sympy import Expr
 from torch import Tensor, nn
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec
-from torch.fx import GraphModule, Node
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
+from moec.compiler.merge import merge
 from moec.compiler.model import Model
 from moec.compiler.on_meta import on_meta
-from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, whole
+from moec.compiler.program import Graph
+from moec.compiler.record import record
 from moec.compiler.sizes import Sizes
-from moec.compiler.source_names import Frame, frames_of, labels_of, parameter_of, same_function
 from moec.compiler.unique import unique
 from moec.compiler.untraceable import untraceable
-from moec.dsl.diagnostics import PlanError, plan_error
-
-_BETWEEN = (str(Path(torch.__file__).parent), str(Path(__file__).with_name("on_meta.py")))
-"""Where frames are that lie between the model's code and an operator."""
-
-LAYER = "moec.layer"
-"""The target of a call of a module-list element in the graph of the whole model."""
+from moec.dsl.diagnostics import plan_error
+from moec.runtime.dispatch_mode import DispatchMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,7 @@ class Traced:
 
 
 def trace(model: Model) -> Traced:
-    """Graphs of the model and of each of its kinds; raises PlanError where torch.export cannot follow."""
+    """Graphs of the model and of each of its kinds; raises PlanError where their forwards are no graphs."""
     sizes = Sizes(model.sizings)
     shared = _shared_names(model.modules[0])
     records = [_record(model.modules[0], _examples(model, 0), {})]
@@ -68,16 +57,16 @@ def trace(model: Model) -> Traced:
     for calls in zip(*records, strict=True):
         path = calls[0].path
         if kind_of[path] not in kinds:
-            exports = [
-                _export(module.get_submodule(path), *_unlike(call.args, call.kwargs))
+            recorded = [
+                record(module.get_submodule(path), *_unlike(call.args, call.kwargs))
                 for module, call in zip(model.modules, calls, strict=True)
             ]
-            kinds[kind_of[path]] = _merge(exports, sizes, path, shared)
+            kinds[kind_of[path]] = merge(recorded, sizes, path, shared)
     roots = []
     for sizing, module in enumerate(model.modules):
         with _stubs(module, records[sizing]):
-            roots.append(_export(module, _examples(model, sizing), {}))
-    return Traced(_merge(roots, sizes, "", shared), kinds, kind_of, sizes, shared)
+            roots.append(record(module, _examples(model, sizing), {}))
+    return Traced(merge(roots, sizes, "", shared), kinds, kind_of, sizes, shared)
 
 
 # ---- Which elements of module lists run, with what, and which of them are alike.
@@ -95,7 +84,7 @@ class _Call:
     spec: TreeSpec | None = None
 
 
-class _Hash(TorchDispatchMode):
+class _Hash(DispatchMode):
     """Hashes operators with shapes, constants and the names of the element's own parameters."""
 
     def __init__(self, element: nn.Module) -> None:
@@ -277,12 +266,12 @@ def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
 
 
-# ---- Export.
+# ---- One operator in place of an element.
 
 _LIBRARY = torch.library.Library("moec_trace", "DEF")
 _LIBRARY.define("layer(Tensor[] inputs, str path, int call) -> Tensor[]")
 _SHAPES: list[list[Tensor]] = []
-"""What the calls of elements give, while a model is exported: the operator's shape function cannot know otherwise."""
+"""What the calls of elements give, while a model is recorded: the operator's shape function cannot know otherwise."""
 
 
 @torch.library.register_fake("moec_trace::layer", lib=_LIBRARY)
@@ -291,7 +280,7 @@ def _layer_shapes(inputs: list[Tensor], path: str, call: int) -> list[Tensor]:
 
 
 class _Stub(nn.Module):
-    """Stands for an element: one operator, and no weights that an export would have to carry. Attributes are its."""
+    """Stands for an element: one operator, and no weights of its own. Attributes are its."""
 
     def __init__(self, element: nn.Module, path: str, calls: Sequence[tuple[int, "_Call"]]) -> None:
         super().__init__()
@@ -337,27 +326,9 @@ class _stubs(AbstractContextManager[None]):
         self._module.get_submodule(parent).add_module(name, module)
 
 
-def _export(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ExportedProgram:
-    try:
-        with warnings.catch_warnings():  # of its own use of torch
-            warnings.simplefilter("ignore", FutureWarning)
-            with on_meta():
-                program = torch.export.export(module, args, dict(kwargs), strict=False)
-            if any(_mutates(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
-        return program
-    except (Exception, SystemExit) as error:
-        raise untraceable(error) from error
-
-
 def _unlike(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[object, ...], Mapping[str, object]]:
     """The arguments with a tensor of its own for each: two that are one tensor in this call may not be in another."""
     return tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
-
-
-def _mutates(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and schema.is_mutable
 
 
 def _examples(model: Model, sizing: int) -> tuple[Tensor, ...]:
@@ -376,312 +347,3 @@ def _shared_names(module: nn.Module) -> dict[str, str]:
         if first.setdefault(id(parameter), name) != name:
             shared[name] = first[id(parameter)]
     return shared
-
-
-# ---- Exports of one structure, at different sizes, become one graph.
-
-
-def _merge(exports: Sequence[ExportedProgram], sizes: Sizes, prefix: str, shared: Mapping[str, str]) -> Graph:
-    """One graph of all exports; `prefix` is the module path of what was exported."""
-    graphs = [[node for node in export.graph.nodes if not _is_noise(node)] for export in exports]
-    targets = [[str(node.target) for node in graph if node.op == "call_function"] for graph in graphs]
-    if any(other != targets[0] for other in targets):
-        raise plan_error(
-            "E404", "the small arguments change which operators run", "choose `small` arguments of the same structure"
-        )
-    return _Merger(exports, sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
-
-
-def _is_noise(node: Node) -> bool:
-    return "_assert_tensor_metadata" in str(node.target) or "_guards_fn" in str(node.target)
-
-
-@dataclass(slots=True)
-class _Merger:
-    """Walks the nodes of all exports in step."""
-
-    exports: Sequence[ExportedProgram]
-    sizes: Sizes
-    prefix: str
-    shared: Mapping[str, str]
-    values: dict[str, Value] = field(default_factory=dict)
-    renames: dict[str, str] = field(default_factory=dict)  # getitem nodes and copies -> values
-    outputs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of operators with several
-
-    @property
-    def export(self) -> ExportedProgram:
-        return self.exports[0]
-
-    def graph(self, pairs: Sequence[tuple[Node, ...]]) -> Graph:
-        kinds = {spec.arg.name: spec for spec in self.export.graph_signature.input_specs}
-        inputs: list[str] = []
-        weights: dict[str, str] = {}
-        ops: list[Op] = []
-        results: tuple[str, ...] = ()
-        if self.export.graph_signature.buffers_to_mutate:
-            name = next(iter(self.export.graph_signature.buffers_to_mutate.values()))
-            raise plan_error(
-                "E406", f"the model writes its buffer `{name}` in its forward", "keep state out of the forward"
-            )
-        for nodes in pairs:
-            first = nodes[0]
-            match first.op:
-                case "placeholder" if kinds[first.name].kind is InputKind.CONSTANT_TENSOR:
-                    ops.append(self._constant(nodes, kinds[first.name]))
-                case "placeholder":
-                    self._placeholder(nodes, kinds[first.name], inputs, weights)
-                case "call_function":
-                    op = self._operator(nodes)
-                    if op is not None:
-                        ops.append(op)
-                case "output":
-                    listed = first.args[0] if isinstance(first.args[0], tuple | list) else ()
-                    results = tuple(self._name(node) for node in listed if isinstance(node, Node))
-                case _:
-                    raise self._unplaced(first)
-        self._label([nodes[0] for nodes in pairs if nodes[0].op == "call_function"], ops, inputs)
-        self._name_results(ops)
-        used = {name for op in ops for name in op.inputs} | set(results)
-        return Graph(
-            tuple(inputs), tuple((v, n) for v, n in weights.items() if v in used), tuple(ops), results, self.values
-        )
-
-    def _placeholder(
-        self, nodes: tuple[Node, ...], spec: InputSpec, inputs: list[str], weights: dict[str, str]
-    ) -> None:
-        name = nodes[0].name
-        if "val" not in nodes[0].meta or not isinstance(nodes[0].meta["val"], Tensor):
-            return
-        match spec.kind:
-            case InputKind.PARAMETER | InputKind.BUFFER:
-                assert spec.target is not None, "a parameter has a name"
-                target = self.shared.get(f"{self.prefix}.{spec.target}" if self.prefix else spec.target, "")
-                below = f"{self.prefix}." if self.prefix else ""
-                if target and not target.startswith(below):
-                    raise plan_error(
-                        "E408", f"`{self.prefix}.{spec.target}` is the same weight as `{target}`, in another layer"
-                    )
-                own = target.removeprefix(below) if target else spec.target
-                twin = next((value for value, known in weights.items() if known == own), None)
-                if twin is not None:
-                    self.renames[name] = twin
-                    return
-                weights[name] = own
-                kind: Kind = "weight" if self._is_trained(spec) else "buffer"
-                self._add(nodes, name, kind, spec.target)
-            case InputKind.USER_INPUT:
-                inputs.append(name)
-                self._add(nodes, name, "activation", name)
-            case _:
-                raise plan_error("E407", f"torch.export gives `{spec.kind}`, which moec cannot place")
-
-    def _constant(self, nodes: tuple[Node, ...], spec: InputSpec) -> Op:
-        """A number that the model made a tensor of; raises PlanError for more than one."""
-        held = [export.constants[str(spec.target)] for export in self.exports]
-        place = [line for line in [self._place(nodes[0])] if line]
-        if any(not isinstance(x, Tensor) or x.dim() for x in held):
-            lifted = str(spec.target).rpartition(".")[2].startswith("lifted_tensor")
-            what = (
-                "makes a tensor of constants in its forward" if lifted else f"holds the constant tensor `{spec.target}`"
-            )
-            raise plan_error("E407", f"the model {what}", *place, "register it as a buffer")
-        if any(isinstance(x, Tensor) and x.is_meta for x in held):
-            headline = "the model has a constant tensor on the meta device, where its number is lost"
-            raise plan_error("E407", headline, *place, "write the number itself, or register it as a buffer")
-        self._add(nodes, nodes[0].name, "activation", "")
-        number = self._argument(tuple(x.item() for x in held if isinstance(x, Tensor)), "number")
-        kwargs = (("dtype", self.values[nodes[0].name].dtype),)
-        return Op("aten.scalar_tensor", (number,), kwargs, (nodes[0].name,))
-
-    def _unplaced(self, node: Node) -> PlanError:
-        """What torch.export makes a graph of its own of, said as the model's source says it."""
-        users = " ".join(str(user.target) for user in node.users)
-        inner = dict(self.export.graph_module.named_modules()).get(str(node.target))
-        lines = [self._place(part) for part in inner.graph.nodes] if isinstance(inner, GraphModule) else []
-        place = [line for line in [*lines, self._place(node)] if line][:1]
-        for sign, (what, help) in _BLOCKS.items():
-            if sign in users:
-                return plan_error("E407", f"the model uses {what} in its forward", *place, help)
-        return plan_error(
-            "E407", "the model has a part that moec cannot place", *place, "write it with plain operators"
-        )
-
-    def _is_trained(self, spec: InputSpec) -> bool:
-        """Is it a parameter, and one that is not frozen?"""
-        return spec.kind is InputKind.PARAMETER and self.export.state_dict[str(spec.target)].requires_grad
-
-    def _operator(self, nodes: tuple[Node, ...]) -> Op | None:
-        first = nodes[0]
-        target = str(first.target).removesuffix(".default")
-        if "getitem" in target and isinstance(first.args[0], Node) and first.args[0].name in self.outputs:
-            self.renames[first.name] = self.outputs[first.args[0].name][int(str(first.args[1]))]
-            return None
-        same = _same_as(first, target)
-        if same is not None:
-            self.renames[first.name] = self._name(same)
-            return None
-        if target in RANDOM:
-            raise self._random(first, target)
-        target = "aten.contiguous" if target == "aten.clone" else target
-        names = _argument_names(first)
-        args = tuple(
-            self._argument(pair, names[place] if place < len(names) else "size")
-            for place, pair in enumerate(zip(*(node.args for node in nodes), strict=True))
-        )
-        kwargs = tuple(
-            (key, self._argument(tuple(node.kwargs[key] for node in nodes), key))
-            for key in first.kwargs
-            if key not in ("pin_memory", "layout", "device", "memory_format") and first.kwargs[key] is not None
-        )
-        if isinstance(first.meta["val"], list | tuple):
-            count = len(first.meta["val"])
-            outputs = tuple(f"{first.name}_{place}" for place in range(count))
-            self.outputs[first.name] = outputs
-            if target == "aten.broadcast_tensors":
-                self.outputs[first.name] = self._broadcast(nodes, outputs)
-                if not set(outputs) & set(self.outputs[first.name]):
-                    return None
-            for place, output in enumerate(outputs):
-                vals = tuple(node.meta["val"][place] for node in nodes)
-                self.values[output] = self._value(output, vals, "activation", "")
-        else:
-            outputs = (first.name,)
-            self._add(nodes, first.name, "activation", "")
-        target = LAYER if target == "moec_trace.layer" else target
-        if target in _LIKE:
-            target, args = _LIKE[target], (args[0], self.values[first.name].shape)
-        return Op(target, args, kwargs, outputs, self._where(first))
-
-    def _broadcast(self, nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> tuple[str, ...]:
-        """What tensors of one shape become: themselves, where nothing is repeated at any of the sizings."""
-        made = list(outputs)
-        for place in range(len(outputs)):
-            given = [node.args[0][place] for node in nodes if isinstance(node.args[0], list | tuple)]
-            tensors = [x for x in given if isinstance(x, Node)]
-            if all(
-                x.meta["val"].shape == node.meta["val"][place].shape for x, node in zip(tensors, nodes, strict=True)
-            ):
-                made[place] = self._name(tensors[0])
-        return tuple(made)
-
-    def _random(self, node: Node, target: str) -> PlanError:
-        where = self._where(node)
-        place = self._place(node) or f"in `{where.path}`"
-        help = "take it out, or set its probability to 0: what is random would differ from mesh to mesh"
-        return plan_error("E413", f"the model draws random numbers in its forward, with `{target}`", place, help)
-
-    def _argument(self, values: tuple[object, ...], name: str) -> Argument:
-        first = values[0]
-        if isinstance(first, Node):
-            return Ref(self._name(first))
-        if isinstance(first, list | tuple):
-            parts = [list(value) for value in values if isinstance(value, list | tuple)]
-            return tuple(self._argument(pair, name) for pair in zip(*parts, strict=True))
-        if isinstance(first, int | float) and not isinstance(first, bool) and len(set(values)) > 1:
-            return self.sizes.express(tuple(v for v in values if isinstance(v, int | float)), name)
-        return first
-
-    def _name(self, node: object) -> str:
-        assert isinstance(node, Node), f"{node} is no value"
-        return self.renames.get(node.name, node.name)
-
-    def _add(self, nodes: tuple[Node, ...], name: str, kind: Kind, label: str) -> None:
-        self.values[name] = self._value(name, tuple(node.meta["val"] for node in nodes), kind, label)
-
-    def _value(self, name: str, vals: tuple[Tensor, ...], kind: Kind, label: str) -> Value:
-        shape: tuple[Expr, ...] = tuple(self.sizes.express(pair) for pair in zip(*(v.shape for v in vals), strict=True))
-        return whole(name, shape, vals[0].dtype, kind, label)
-
-    def _place(self, node: Node) -> str:
-        """The line of the model that made a node, or that first reads it; empty if none is known."""
-        for at in (node, *node.users, *(later for user in node.users for later in user.users)):
-            where = self._where(at)
-            if where.file:
-                return f"{where.file}:{where.line}: {where.code}"
-        return ""
-
-    def _where(self, node: Node) -> Where:
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path = str(stack[-1][0]) if stack else ""
-        chain = self._frames(node)
-        at = chain[-1] if chain else Frame("", 0, "", "")
-        return Where(path, at.file, at.line, at.code)
-
-    def _frames(self, node: Node) -> tuple[Frame, ...]:
-        return tuple(f for f in frames_of(node.meta.get("stack_trace") or "") if not f.file.startswith(_BETWEEN))
-
-    def _label(self, nodes: list[Node], ops: Sequence[Op], inputs: Sequence[str]) -> None:
-        """Give values the names that the model's source has for them."""
-        chains = [self._frames(node) for node in nodes]
-        for node, names in zip(nodes, labels_of(chains), strict=True):
-            source = (
-                node.args[0].name if "getitem" in str(node.target) and isinstance(node.args[0], Node) else node.name
-            )
-            outputs = self.outputs.get(source, ()) if len(names) > 1 else (self.renames.get(node.name, node.name),)
-            if len(names) == len(outputs):
-                for output, name in zip(outputs, names, strict=True):
-                    self._set_label(output, name)
-        of = {op.outputs[0]: op for op in ops}
-        chain_of = {self.renames.get(node.name, node.name): chain for node, chain in zip(nodes, chains, strict=True)}
-        for op in ops:
-            for name in op.inputs:
-                value = self.values[name]
-                if value.label or value.kind != "activation" or name not in of:
-                    continue
-                mine, theirs = chain_of.get(name, ()), chain_of.get(op.outputs[0], ())
-                depth = next((d for d, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), 0)
-                entered = depth + same_function(mine[depth : depth + 1], theirs[depth : depth + 1])
-                self._set_hint(name, parameter_of(theirs, entered))
-
-    def _name_results(self, ops: Sequence[Op]) -> None:
-        """What has no name yet is the result of a part of the unit."""
-        for op in ops:
-            part = op.where.path.partition(".")[0]
-            hint = "part" if len(op.outputs) > 1 else f"{part}_out" if part else ""
-            for name in op.outputs:
-                if not self.values[name].label and not self.values[name].hint:
-                    self._set_hint(name, hint)
-
-    def _set_label(self, name: str, label: str) -> None:
-        if label.isidentifier() and name in self.values:
-            self.values[name] = replace(self.values[name], label=label)
-
-    def _set_hint(self, name: str, hint: str) -> None:
-        if hint.isidentifier():
-            self.values[name] = replace(self.values[name], hint=hint)
-
-
-_BLOCKS = {
-    "set_grad_enabled": ("`torch.no_grad()` or its like", "write `x.detach()` for what needs no gradient"),
-    "autocast": ("`torch.autocast`", "take it out: the plan's `precision` says the type, and `x.float()` casts"),
-    "cond": ("`torch.cond`", "write `torch.where`, which computes both sides"),
-}
-"""Parts of a forward that torch.export makes a graph of its own of, by the operator that runs it."""
-
-_LIKE = {"aten.view_as": "aten.view", "aten.reshape_as": "aten.reshape", "aten.expand_as": "aten.expand"}
-"""Operators that look at another tensor only for its shape."""
-
-RANDOM = frozenset(
-    f"aten.{name}"
-    for name in (
-        "alpha_dropout bernoulli bernoulli.p dropout feature_dropout multinomial native_dropout normal_functional "
-        "poisson rand rand_like randint randint.low randint_like randn randn_like randperm rrelu"
-    ).split()
-)
-
-
-def _same_as(node: Node, target: str) -> Node | None:
-    """The value that a node merely gives another name; None if it makes something."""
-    if target in ("aten.alias", "aten.lift_fresh_copy"):
-        same = not node.kwargs
-    elif target in ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout"):
-        same = not node.args[1] or not node.args[2]
-    else:
-        return None
-    first = node.args[0]
-    return first if same and isinstance(first, Node) else None
-
-
-def _argument_names(node: Node) -> tuple[str, ...]:
-    schema = getattr(node.target, "_schema", None)
-    return tuple(argument.name for argument in schema.arguments) if schema is not None else ()

@@ -42,6 +42,6 @@ def _frames_of_error(error: BaseException) -> list[Frame]:
     """Where an error went through, outermost first, without torch and the compiler."""
     frames = []
     for file, line, function, code in traceback.extract_tb(error.__traceback__):
-        if not file.startswith((_TORCH, _OWN)):
+        if not file.startswith((_TORCH, _OWN, "<")):
             frames.append(Frame(file, line or 0, function, code or function))
     return frames

@@ -11,6 +11,7 @@ from torch import nn
 
 from moec.compiler.model import Input, Model, Sizing
 from moec.compiler.models import decoder
+from moec.compiler.undrawn import undrawn
 from moec.dsl.plan import Decoder, Plan
 from moec.runtime.routing import capacity_of
 
@@ -119,7 +120,7 @@ def _distinct(plan: Plan, full: Sizing, name: str, taken: Sizing, floor: int, mo
 
 def _decoder(model: Decoder, sizes: Sizing) -> nn.Module:
     kv_heads = sizes.get("kv_heads", sizes["heads"])
-    with torch.device("meta"):
+    with undrawn():
         layers = []
         for index in range(model.layers):
             attention = decoder.Attention(sizes["hidden"], sizes["heads"], kv_heads, sizes["head_dim"])

@@ -83,6 +83,9 @@ FAULTY = {
     "raises in its forward": Faulty(instead(CALL, "raise KeyError('boom')"), "E403", ("boom", f"{AT} raise KeyError")),
     "exits in its forward": Faulty(instead(CALL, "raise SystemExit"), "E403", ("SystemExit", f"{AT} raise")),
     "branches on data": Faulty(instead(CALL, "x = x if x.sum() > 0 else -x"), "E403", (AT, "depend on data")),
+    "has a torch.cond": Faulty(
+        instead(CALL, "x = torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))"), "E403", (AT, "depend on data")
+    ),
     "reads a value": Faulty(instead(CALL, "x = x * x.sum().item()"), "E403", (AT, "depend on data")),
     "has an operator without a rule": Faulty(
         instead(CALL, "x = layer(x).cumprod(0)"), "E409", ("cumprod", f"{AT} x = layer(x).cumprod(0)")

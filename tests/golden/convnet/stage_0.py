@@ -52,7 +52,7 @@ def stem_backward(dearly, tape):
 
 def norm(x, norm, norm_bias):
     """x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  ->  norm_out [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)"""
-    return F.group_norm(x, 1, norm, norm_bias, 1e-05)
+    return F.group_norm(x, 1, norm, norm_bias)
 
 
 def up_down(norm_out, down_bias, up, up_bias, down):

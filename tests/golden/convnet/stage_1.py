@@ -41,7 +41,7 @@ ACTIVATIONS_IN = (
 
 def norm(x, norm, norm_bias):
     """x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  ->  norm_out [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)"""
-    return F.group_norm(x, 1, norm, norm_bias, 1e-05)
+    return F.group_norm(x, 1, norm, norm_bias)
 
 
 def up_down(norm_out, down_bias, up, up_bias, down):
@@ -90,7 +90,7 @@ def skip_to_classifier(
 ):
     """early, x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch);  label [LOCAL_BATCH]  x S(batch)  ->  h, count_ []
     x P"""
-    x = F.group_norm(x + F.conv2d(early, skip, skip_bias), 1, norm, norm_bias, 1e-05)
+    x = F.group_norm(x + F.conv2d(early, skip, skip_bias), 1, norm, norm_bias)
     h = F.cross_entropy(F.linear(x.mean((2, 3)), classifier, classifier_bias), label, reduction="sum")
     valid = label != -100
     count_ = valid.sum()

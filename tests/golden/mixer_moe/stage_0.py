@@ -62,7 +62,7 @@ def embed_backward(dx, tape):
 
 def mix_norm(x, mix_norm, mix_norm_bias):
     """x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  ->  columns [LOCAL_BATCH, WIDTH, SEQ]  ep S(batch)"""
-    return F.layer_norm(x, (WIDTH,), mix_norm, mix_norm_bias, 1e-05).transpose(1, 2)
+    return F.layer_norm(x, (WIDTH,), mix_norm, mix_norm_bias).transpose(1, 2)
 
 
 def mix_up_mix_down(columns, mix_down_bias, mix_up, mix_up_bias, mix_down):
@@ -80,7 +80,7 @@ def norm_router(x, h, norm, norm_bias, router):
     [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)
     """
     x = x + h
-    x_2 = F.layer_norm(x, (WIDTH,), norm, norm_bias, 1e-05)
+    x_2 = F.layer_norm(x, (WIDTH,), norm, norm_bias)
     prob, expert, place = routing.route(F.linear(x_2, router).to(FLOAT), 2, CAPACITY, "per_sequence", False)
     slot = routing.slots(expert, place, EXPERTS, CAPACITY, "per_sequence")
     rows = routing.fill_slots(x_2, slot, EXPERTS, CAPACITY, "per_sequence")

@@ -50,7 +50,7 @@ ACTIVATIONS_IN = (Slot("x", (LOCAL_BATCH, SEQ, WIDTH), DTYPE, grad=True),)
 
 def mix_norm(x, mix_norm, mix_norm_bias):
     """x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  ->  columns [LOCAL_BATCH, WIDTH, SEQ]  ep S(batch)"""
-    return F.layer_norm(x, (WIDTH,), mix_norm, mix_norm_bias, 1e-05).transpose(1, 2)
+    return F.layer_norm(x, (WIDTH,), mix_norm, mix_norm_bias).transpose(1, 2)
 
 
 def mix_up_mix_down(columns, mix_down_bias, mix_up, mix_up_bias, mix_down):
@@ -68,7 +68,7 @@ def norm_router(x, h, norm, norm_bias, router):
     [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)
     """
     x = x + h
-    x_2 = F.layer_norm(x, (WIDTH,), norm, norm_bias, 1e-05)
+    x_2 = F.layer_norm(x, (WIDTH,), norm, norm_bias)
     prob, expert, place = routing.route(F.linear(x_2, router).to(FLOAT), 2, CAPACITY, "per_sequence", False)
     slot = routing.slots(expert, place, EXPERTS, CAPACITY, "per_sequence")
     rows = routing.fill_slots(x_2, slot, EXPERTS, CAPACITY, "per_sequence")
@@ -132,7 +132,7 @@ def block_backward(dx, w, tape):
 
 def norm_head(x, answer, norm, norm_bias, head, head_bias):
     """x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch);  answer [LOCAL_BATCH, SEQ]  ep S(batch)  ->  loss []  ep P"""
-    scores = F.linear(F.layer_norm(x, (WIDTH,), norm, norm_bias, 1e-05), head, head_bias)
+    scores = F.linear(F.layer_norm(x, (WIDTH,), norm, norm_bias), head, head_bias)
     return F.cross_entropy(scores.transpose(1, 2), answer, reduction="sum")
 
 
