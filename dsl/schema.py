@@ -172,6 +172,9 @@ REQUIREMENTS: dict[str, Unit] = {
     "step_time": SECONDS,
 }
 
+SHARES = ("comm_overhead", "load_balance", "utilization", "mfu", "bubble")
+"""Bounds whose values are parts of 1."""
+
 SCHEDULES = ("gpipe", "1f1b")
 
 BLOCKS: dict[str, str] = {

@@ -1,7 +1,7 @@
 """The seconds and bytes that the cost model gives for a published run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from as_plan import plan_text
 from practices import practice_of
@@ -14,7 +14,6 @@ from moec.compiler.cost.memory import memory_of
 from moec.compiler.cost.model_flops import model_flops
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import practised
-from moec.compiler.cost.sharded_weights import held_by
 from moec.compiler.cost.step import step_time
 from moec.compiler.program import Program
 
@@ -45,9 +44,7 @@ class Case:
 
     def memory(self) -> int:
         """Bytes of the rank that has most."""
-        ranks = [replace(rank, held=held_by(rank, self.practice)) for rank in self.ranks]
-        stages = zip(ranks, self.program.stages, strict=True)
-        return max(memory_of(rank, stage.schedule).total for rank, stage in stages)
+        return max(memory.total for memory in memory_of(self.program, self.ranks, self.practice))
 
 
 _KNOWN: dict[str, tuple[Program, tuple[Rank, ...]]] = {}

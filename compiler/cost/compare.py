@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.requirements import decide
-from moec.compiler.cost.say import amount, large, seconds, size
+from moec.compiler.cost.say import amount, large, seconds, share, size
 from moec.dsl.plan import Decoder, Experts, Plan, Schedule, Train
 
 Block = Decoder | Experts | Schedule | Train
@@ -79,16 +79,17 @@ def _figures(found: Estimate) -> dict[str, str]:
         "parameters": large(found.parameters),
         "active parameters": large(found.active_parameters),
         "memory": size(found.memory_bytes),
+        "fits": "yes" if found.fits else "NO",
         "step": seconds(found.step_seconds),
         "latency": seconds(found.time.latency),
         "tokens/s": f"{found.tokens_per_second:,.0f}",
         "tokens/s a GPU": f"{found.tokens_per_second / found.world_size:,.0f}",
-        "MFU": f"{100 * found.mfu:.1f} %",
-        "utilization": f"{100 * found.utilization:.1f} %",
-        "bubble": f"{100 * found.bubble:.1f} %",
-        "exposed communication": f"{100 * found.comm_overhead:.1f} %",
-        "load balance": f"{100 * found.balance.load_balance:.1f} %",
-        "dropped choices": f"{100 * found.balance.dropped:.1f} %",
+        "MFU": share(found.mfu),
+        "utilization": share(found.utilization),
+        "bubble": share(found.bubble),
+        "exposed communication": share(found.comm_overhead),
+        "load balance": share(found.balance.load_balance),
+        "dropped choices": share(found.balance.dropped),
     }
 
 

@@ -13,6 +13,9 @@ from moec.compiler.cost.practised import practised
 from moec.compiler.cost.step import StepTime, step_time
 from moec.compiler.program import Program
 
+WHOLE = ("tokens", "labels", "int")
+"""Kinds of inputs that hold a number for every token."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -43,8 +46,13 @@ class Estimate:
     @property
     def tokens(self) -> int:
         """Of a step; samples, where the model reads none."""
-        labels = next((each for each in self.program.inputs if each.kind == "labels"), None)
-        return self.sequences * (labels.sizes[0][1] if labels and len(labels.sizes[0]) > 1 else 1)
+        rows = [each.sizes[0] for each in self.program.inputs if each.kind in WHOLE and len(each.sizes[0]) > 1]
+        return self.sequences * (rows[0][1] if rows else 1)
+
+    @property
+    def counted(self) -> str:
+        """What throughput counts: tokens of a model that reads or is held to rows of whole numbers, else samples."""
+        return "tokens" if self.tokens != self.sequences else "samples"
 
     @property
     def memory_bytes(self) -> int:
@@ -86,7 +94,7 @@ class Estimate:
     @property
     def communication_seconds(self) -> float:
         """All that ranks talk, hidden or not. Emitted programs hide nothing, but for the count of valid tokens."""
-        return self.exposed_communication_seconds
+        return self.exposed_communication_seconds + _mean([stage.hidden for stage in self.time.stages])
 
     @property
     def comm_overhead(self) -> float:
@@ -134,7 +142,7 @@ def estimate(
     gpu = machine.processor == "gpu"
     ranks = _ranks(program, balance.skew if ragged else 1.0, gpu, practice)
     worst = _ranks(program, worst_skew(program), gpu, practice) if ragged else ranks
-    memory = _memory(program, ranks)
+    memory = memory_of(program, ranks, practice)
     return Estimate(
         program,
         machine,
@@ -142,7 +150,7 @@ def estimate(
         ranks,
         step_time(program, ranks, machine, practice),
         memory,
-        _memory(program, worst) if ragged else memory,
+        memory_of(program, worst, practice) if ragged else memory,
         balance,
         program.parameters,
         active_parameters(program),
@@ -153,6 +161,7 @@ def estimate(
 def as_record(found: Estimate) -> dict[str, object]:
     """For machines to read."""
     worst = max(range(len(found.memory)), key=lambda n: found.memory[n].total)
+    skewed = max(found.worst_memory, key=lambda memory: memory.total)
     return {
         "name": found.program.plan.name,
         "hardware": found.machine.name,
@@ -164,9 +173,11 @@ def as_record(found: Estimate) -> dict[str, object]:
         "fits": found.fits,
         "memory_worst_case_bytes": max(memory.total for memory in found.worst_memory),
         "memory": _memory_record(found.memory[worst]) | {"stage": worst},
+        "memory_worst_case": _memory_record(skewed) | {"stage": found.worst_memory.index(skewed)},
         "step_seconds": found.step_seconds,
         "forward_seconds": found.time.latency,
         "tokens": found.tokens,
+        "counted": found.counted,
         "tokens_per_second": found.tokens_per_second,
         "tokens_per_second_per_gpu": found.tokens_per_second / found.world_size,
         "sequences_per_second": found.sequences / found.step_seconds,
@@ -177,6 +188,7 @@ def as_record(found: Estimate) -> dict[str, object]:
         "communication_seconds": found.communication_seconds,
         "exposed_communication_seconds": found.exposed_communication_seconds,
         "communication": dict(found.time.collectives),
+        "communication_stage": found.time.talks_most,
         "comm_overhead": found.comm_overhead,
         "utilization": found.utilization,
         "load_balance": found.balance.load_balance,
@@ -188,10 +200,6 @@ def as_record(found: Estimate) -> dict[str, object]:
 
 def _ranks(program: Program, skew: float, gpu: bool, practice: Practice) -> tuple[Rank, ...]:
     return tuple([practised(rank, practice) for rank in dry_run(program, skew, gpu)])
-
-
-def _memory(program: Program, ranks: Sequence[Rank]) -> tuple[Memory, ...]:
-    return tuple(memory_of(rank, stage.schedule) for rank, stage in zip(ranks, program.stages, strict=True))
 
 
 def _memory_record(memory: Memory) -> dict[str, object]:

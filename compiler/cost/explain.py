@@ -7,13 +7,14 @@ from moec.compiler.cost.balance import DRAWS
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.formulas import Activations, Formula, elements_of_weights, lines_of, scaled
 from moec.compiler.cost.kernels import Kernel
-from moec.compiler.cost.links import collective_seconds
+from moec.compiler.cost.links import Spread, Talking, collective, spread
+from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.memory import Memory
 from moec.compiler.cost.passes import Moment, fullest
 from moec.compiler.cost.recorder import Storage, Talk
 from moec.compiler.cost.requirements import parts_of_step
 from moec.compiler.cost.say import seconds, size
-from moec.compiler.cost.step import StageTime, spreads
+from moec.compiler.cost.step import NORM_BYTES, StageTime, message_to_next, spreads
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.suggest import did_you_mean
 
@@ -80,19 +81,18 @@ def _tensor(formula: Formula, storage: Storage, turns: int, times: str) -> str:
 def _parameters(found: Estimate) -> Iterator[str]:
     program = found.program
     yield f"parameters = {found.parameters:,}; those that work on a token = {found.active_parameters:,}"
-    yield "each weight of the model counts once; of experts top_k of their number work on a token"
-    counts: dict[str, int] = {}
-    for call in program.calls:
-        values = program.units[call.unit]
-        mine = sum(
-            prod(int(program.sizes.value(dim, 0)) for dim in values.values[parameter.value].shape)
-            for parameter in values.parameters
-            if parameter.trainable
-        )
-        counts[call.unit] = counts.get(call.unit, 0) + mine
-    for unit, count in counts.items():
-        calls = sum(call.unit == unit for call in program.calls)
-        yield f"  {unit:<12} {calls:>4} x {count // calls:>16,} = {count:,}"
+    yield "each weight counts once, also where several units read it; of experts top_k of their number work on a token"
+    counted: set[str] = set()
+    for unit in dict.fromkeys(call.unit for call in program.calls):
+        calls = [call for call in program.calls if call.unit == unit]
+        count = 0
+        for name, parameter, value in program.weights(calls):
+            first = program.shared.get(name, name)
+            if parameter.trainable and first not in counted:
+                counted.add(first)
+                count += prod(int(program.sizes.value(dim, 0)) for dim in value.shape)
+        each = f"{len(calls):>4} x {count // len(calls):>16,}" if count % len(calls) == 0 else f"{len(calls):>4} calls"
+        yield f"  {unit:<12} {each} = {count:,}"
     yield from _driven(found, ("layers", "hidden", "heads", "ffn", "vocab", "count"))
 
 
@@ -151,27 +151,47 @@ def _communication(found: Estimate) -> Iterator[str]:
     share = f"{100 * found.comm_overhead:.1f} % of a step"
     yield f"all communication of a step = {seconds(found.communication_seconds)}; what nothing hides is exposed"
     yield f"comm_overhead = {seconds(found.exposed_communication_seconds)} / {seconds(found.step_seconds)} = {share}"
-    yield "all_reduce = latency + 2 (g - 1) / g * bytes / rate; a gather or scatter half; an all_to_all its bytes once"
+    yield "a collective of g ranks = latency + part * bytes / rate; the part is 2 (g - 1) / g of an all_reduce's bytes,"
+    yield "(g - 1) / g of a gather's whole, of a scatter's, or of an all_to_all's within a node; of an all_to_all over"
+    yield "nodes of n ranks each it is (g - n) / g, which leaves the node"
+    everyone = spread(range(found.world_size), machine.ranks_per_node)
     for stage, rank in zip(found.time.stages, found.ranks, strict=True):
-        yield f"stage {stage.stage}, of one micro-batch forward and backward:"
         pieces = [*stage.forward.pieces, *stage.backward.pieces]
         groups = spreads(found.program, rank, machine)
+        if any(piece.talks for piece, _ in pieces):
+            yield f"stage {stage.stage}, of one micro-batch forward and backward:"
         grouped: dict[tuple[str, str, int], int] = {}
         for piece, times in pieces:
             if piece.talks:
                 key = piece.name, piece.group, piece.size
                 grouped[key] = grouped.get(key, 0) + times
         for (kind, group, count), times in grouped.items():
-            lies = groups[group]
-            each = collective_seconds(kind, count, lies, machine)
-            nodes = (
-                f"{lies.ranks} ranks, {lies.per_node} to a node" if lies.nodes > 1 else f"{lies.ranks} ranks in a node"
-            )
-            yield f"  {times:>4} x {kind:<15} over {group:<8} {size(count):>10}  {nodes:<28} {seconds(each):>9} each"
+            yield _collective(times, kind, group, count, groups[group], machine)
+        if rank.next is not None:
+            yield f"stage {stage.stage}, with the next, of one micro-batch each way:"
+            way = message_to_next(found.program, rank, machine)
+            yield f"  {1:>4} x {'message':<15}      {size(way.size):>18}  {_substituted(way)}"
+        yield f"stage {stage.stage}, at the end of a step:"
+        for red in rank.reductions:
+            if groups[red.group].ranks > 1:
+                yield _collective(1, "all_reduce", red.group, red.size, groups[red.group], machine)
+        if everyone.ranks > 1:
+            yield _collective(1, "all_reduce", "world", NORM_BYTES, everyone, machine)
     yield "and of a step, on the stage that talks most:"
     for kind, value in found.time.collectives.items():
         yield f"  {kind:<18} {seconds(value):>9}"
     yield from _driven(found, [axis.name for axis in found.program.plan.mesh.axes])
+
+
+def _collective(times: int, kind: str, group: str, count: float, lies: Spread, machine: Machine) -> str:
+    nodes = f"{lies.ranks} ranks, {lies.per_node} to a node" if lies.nodes > 1 else f"{lies.ranks} ranks in a node"
+    way = collective(kind, count, lies, machine)
+    return f"  {times:>4} x {kind:<15} over {group:<8} {size(count):>10}  {nodes:<24}  {_substituted(way)}"
+
+
+def _substituted(way: Talking) -> str:
+    rate = f"{way.rate / 1e9:.3g} GB/s"
+    return f"{seconds(way.latency)} + {way.times:.3g} * {size(way.size)} / {rate} = {seconds(way.seconds)}"
 
 
 def _balance(found: Estimate) -> Iterator[str]:

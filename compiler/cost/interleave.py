@@ -23,6 +23,10 @@ class Interleaved:
         """`messages`: seconds from each stage to the next, in a ring; sends are buffered."""
         return [self._of_stage(stage, passes[stage], messages) for stage in range(self.stages)]
 
+    def turns(self, stage: int) -> list[tuple[str, int]]:
+        """What a stage computes, in order: forwards and backwards of a slice, of a micro-batch."""
+        return [("forward" if forward else "backward", self._place(turn)[0]) for forward, turn in self._order(stage)]
+
     def _of_stage(self, stage: int, times: tuple[PassTime, PassTime], messages: Sequence[float]) -> list[Task]:
         found: list[Task] = []
         forth, back = messages[stage], messages[stage - 1]

@@ -46,20 +46,38 @@ def worst_spread(members: Sequence[int], others: Sequence[int], per_node: int) -
     return max(found.values(), key=lambda each: (each.nodes, -each.per_node))
 
 
+@dataclass(frozen=True, slots=True)
+class Talking:
+    """How long a message or a collective takes: latency, and `times` its bytes at a rate."""
+
+    latency: float
+    times: float
+    size: float
+    rate: float
+
+    @property
+    def seconds(self) -> float:
+        return self.latency + self.times * self.size / self.rate
+
+
 def collective_seconds(kind: str, size: float, group: Spread, machine: Machine) -> float:
     """`size` is the bytes of a rank's operand: of an all_gather its own part, of others what it has of the whole."""
+    return collective(kind, size, group, machine).seconds if group.ranks > 1 else 0.0
+
+
+def collective(kind: str, size: float, group: Spread, machine: Machine) -> Talking:
+    """Of a group of two ranks or more."""
     g = group.ranks
-    if g <= 1:
-        return 0.0
     inside, outside = link_rate(group.per_node, machine), machine.network_bandwidth * machine.network_efficiency
     if kind == "all_to_all":
-        stays = size * (group.per_node - 1) / g / inside if group.per_node > 1 else 0.0
-        leaves = size * (g - group.per_node) / g / outside if group.nodes > 1 else 0.0
-        return latency(1, group, machine) + max(stays, leaves)
+        stays = (group.per_node - 1) / g if group.per_node > 1 else 0.0
+        leaves = (g - group.per_node) / g if group.nodes > 1 else 0.0
+        part, rate = max((stays, inside), (leaves, outside), key=lambda way: way[0] / way[1])
+        return Talking(latency(1, group, machine), part, size, rate)
     rounds = _ROUNDS[kind]
     whole = size * g if kind == "all_gather" else size
     rate = inside if group.nodes == 1 else min(inside if group.per_node > 1 else outside, group.per_node * outside)
-    return latency(rounds, group, machine) + rounds * (g - 1) / g * whole / rate
+    return Talking(latency(rounds, group, machine), rounds * (g - 1) / g, whole, rate)
 
 
 def latency(rounds: int, group: Spread, machine: Machine) -> float:
@@ -70,15 +88,16 @@ def latency(rounds: int, group: Spread, machine: Machine) -> float:
 
 
 def message_seconds(size: float, source: int, target: int, machine: Machine) -> float:
+    return message(size, source, target, machine).seconds
+
+
+def message(size: float, source: int, target: int, machine: Machine) -> Talking:
     """From one rank to one other."""
     if source // machine.ranks_per_node == target // machine.ranks_per_node:
         rate = min(machine.link_bandwidth, machine.link_peer_bandwidth) * machine.link_efficiency
-        return machine.collective_latency + size / rate
-    return (
-        machine.collective_latency
-        + machine.network_latency
-        + size / (machine.network_bandwidth * machine.network_efficiency)
-    )
+        return Talking(machine.collective_latency, 1, size, rate)
+    rate = machine.network_bandwidth * machine.network_efficiency
+    return Talking(machine.collective_latency + machine.network_latency, 1, size, rate)
 
 
 def link_rate(ranks: int, machine: Machine) -> float:

@@ -42,6 +42,8 @@ class Machine:
     """FLOP/s of matrix products in the plan's precision, without sparsity."""
     rates: Mapping[int, float]
     """The same by the bytes of an element; of those that are not in it, `compute` is what is known."""
+    half_type: str
+    """The type of 16 bits that its matrix products have."""
     efficiency: float
     """Of `compute`, by a large matrix product."""
     units: float
@@ -157,6 +159,7 @@ def _machine(name: str, entry: Mapping[str, object], precision: str) -> Machine:
         name=name,
         title=str(entry["title"]),
         processor=str(entry["processor"]),
+        half_type=str(entry.get("half_type", "bf16")),
         compute=compute,
         rates=rates,
         attention=(_number(forward), _number(backward)),

@@ -1,11 +1,15 @@
 """What a rank of each stage holds: for all steps, for the micro-batches that are under way, and for a moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from moec.compiler.cost.dry_run import Held, Rank
+from moec.compiler.cost.interleave import Interleaved
+from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.recorder import Talk
-from moec.compiler.program import Instruction
+from moec.compiler.cost.sharded_weights import held_by
+from moec.compiler.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Memory:
     micro_batches: int
     """That are under way at the peak."""
     kept: int
-    """Of each of them, from its forward to its backward."""
+    """Of each of them, from its forward to its backward; of an interleaved schedule by a slice of the stage."""
     activations: int
     """What all of them keep, without the one that is being computed."""
     working: int
@@ -33,22 +37,34 @@ class Memory:
         return self.held.total + self.activations + self.working
 
 
-def memory_of(rank: Rank, schedule: Sequence[Instruction]) -> Memory:
-    """Walk through the schedule of the rank's stage."""
-    kept, levels, under_way = rank.forward.end, [], 0
-    peaks = {"forward": rank.forward.peak, "backward": rank.backward.peak}
-    most = (0, 0, 0, "forward")  # peak, micro-batches beside the one that is computed, its own bytes, what it does
-    for instruction in schedule:
-        if instruction.kind not in peaks:
-            continue
-        own = peaks[instruction.kind]
-        beside = under_way if instruction.kind == "forward" else under_way - 1
-        under_way = beside + (instruction.kind == "forward")
+def memory_of(program: Program, ranks: Sequence[Rank], practice: Practice) -> tuple[Memory, ...]:
+    """Of every stage."""
+    slices = practice.interleave if len(ranks) > 1 else 1
+    interleaved = Interleaved(len(ranks), slices, program.plan.schedule.accumulate)
+    found = []
+    for rank, stage in zip(ranks, program.stages, strict=True):
+        turns = [(each.kind, each.index) for each in stage.schedule if each.kind in ("forward", "backward")]
+        held = replace(rank, held=held_by(rank, practice))
+        found.append(_through(held, turns if slices == 1 else interleaved.turns(stage.index), slices))
+    return tuple(found)
+
+
+def _through(rank: Rank, turns: Sequence[tuple[str, int]], slices: int) -> Memory:
+    """Walk through what a rank computes, of so many slices of its stage at a time."""
+    kept, levels, under_way = rank.forward.end // slices, [], 0
+    other = rank.forward.end - kept  # of the slices that are not computed
+    peaks = {"forward": rank.forward.peak - other, "backward": rank.backward.peak - other}
+    most = (0, 0, 0, "forward")  # peak, slices beside the one that is computed, its own bytes, what it does
+    for kind, index in turns:
+        own = peaks[kind]
+        beside = under_way if kind == "forward" else under_way - 1
+        under_way = beside + (kind == "forward")
         peak = beside * kept + own
-        most = max(most, (peak, beside, own, instruction.kind))
-        levels.append((instruction.kind, instruction.index, rank.held.total + peak, rank.held.total + under_way * kept))
+        most = max(most, (peak, beside, own, kind))
+        levels.append((kind, index, rank.held.total + peak, rank.held.total + under_way * kept))
     _, beside, own, way = most
-    return Memory(rank.held, beside + 1, kept, beside * kept, own, _largest_collective(rank), way, tuple(levels))
+    count = ceil((beside + 1) / slices)
+    return Memory(rank.held, count, kept, beside * kept, own, _largest_collective(rank), way, tuple(levels))
 
 
 def _largest_collective(rank: Rank) -> int:

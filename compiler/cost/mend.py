@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import permutations, product, zip_longest
 from math import ceil, floor, prod
 
 from moec.compiler.cost.estimate import Estimate
@@ -16,19 +16,24 @@ BUDGET = 24
 """Plans that are estimated in one search."""
 
 _BEAM = 3
+_ALIKE = 1e-3
 _SMALLER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """Settings after which the bound is kept; none if no change was found, and then the nearest that was."""
+    """Settings after which the bound is kept; if no change was found those that come nearest, or none."""
 
     name: str
+    relation: str
+    bound: float
     settings: tuple[str, ...]
     value: float
     passed: bool
     breaks: tuple[str, ...]
     """Bounds that the plan kept, and no longer does."""
+    worsens: tuple[str, ...]
+    """Bounds that the plan breaks, and now by more."""
     tried: int
 
 
@@ -99,15 +104,31 @@ def _best(broken: Requirement, start: _Tried, tried: Sequence[_Tried]) -> Mend:
 
     def breaks(each: _Tried) -> tuple[str, ...]:
         names = tuple(r.name for r in each.requirements if not r.passed and (r.name, r.relation) in kept)
-        return names if each.fits else (*names, "the memory of the hardware")
+        return names if each.fits or not start.fits else (*names, "the memory of the hardware")
+
+    def worsens(each: _Tried) -> tuple[str, ...]:
+        pairs = zip(start.requirements, each.requirements, strict=True)
+        return tuple(now.name for before, now in pairs if not before.passed and now.margin < before.margin - _ALIKE)
 
     keeping = [each for each, requirement in candidates if requirement.passed]
     if keeping:
-        chosen = min(keeping, key=lambda each: (bool(breaks(each)), len(each.settings), tried.index(each)))
+        chosen = min(
+            keeping, key=lambda each: (bool(breaks(each)), bool(worsens(each)), len(each.settings), tried.index(each))
+        )
     else:
         chosen = max(tried, key=lambda each: (each.fits, each.get(broken.name, broken.relation).margin))
-    requirement = chosen.get(broken.name, broken.relation)
-    return Mend(broken.name, chosen.settings, requirement.value, requirement.passed, breaks(chosen), len(tried) - 1)
+    got = chosen.get(broken.name, broken.relation)
+    return Mend(
+        broken.name,
+        broken.relation,
+        broken.bound,
+        chosen.settings,
+        got.value,
+        got.passed,
+        breaks(chosen),
+        worsens(chosen),
+        len(tried) - 1,
+    )
 
 
 def _smaller_meshes(plan: Plan) -> Iterator[tuple[str, ...]]:
@@ -131,9 +152,8 @@ def _smaller_meshes(plan: Plan) -> Iterator[tuple[str, ...]]:
 def changes(plan: Plan) -> Iterator[tuple[str, ...]]:
     """Changes of one thing, the mildest first: schedule, precision, the mesh at its size, its size, the batch."""
     schedule, axes = plan.schedule, [axis for axis in plan.mesh.axes if not axis.over]
-    for count in (2 * schedule.accumulate, 4 * schedule.accumulate, schedule.accumulate // 2, schedule.accumulate // 4):
-        if count:
-            yield (f"schedule.accumulate={count}",)
+    for count in _counts(schedule.accumulate, schedule.batch):
+        yield (f"schedule.accumulate={count}",)
     yield (f"schedule={'gpipe' if schedule.kind == '1f1b' else '1f1b'}",)
     yield from _shards(plan)
     if plan.train.precision != "bf16":
@@ -150,6 +170,13 @@ def changes(plan: Plan) -> Iterator[tuple[str, ...]]:
     for batch in (schedule.batch * 2, schedule.batch // 2):
         if batch:
             yield (f"schedule.batch={batch}",)
+
+
+def _counts(accumulate: int, batch: int) -> list[int]:
+    """Numbers of micro-batches, the nearest first: by powers of two, up to one sample each and down to a single one."""
+    doublings = [accumulate << n for n in range(1, 64) if accumulate << n <= batch]
+    halvings = [accumulate >> n for n in range(1, 64) if accumulate % (1 << n) == 0]
+    return [each for pair in zip_longest(doublings, halvings) for each in pair if each]
 
 
 def _shards(plan: Plan) -> Iterator[tuple[str, ...]]:

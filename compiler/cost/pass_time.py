@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moec.compiler.cost.kernels import Kernel, seconds
 from moec.compiler.cost.links import Spread, collective_seconds
@@ -41,6 +41,11 @@ class PassTime:
     starved: float = 0.0
     """In which the device waits for the host to start operators."""
 
+    @property
+    def hidden(self) -> float:
+        """What collectives take beside computing."""
+        return sum(times * piece.hidden for piece, times in self.pieces)
+
     def by_name(self, talks: bool) -> dict[str, float]:
         """Seconds of each region, or of each kind of collective."""
         found: dict[str, float] = defaultdict(float)
@@ -62,6 +67,31 @@ def pass_time(done: Pass, groups: Mapping[str, Spread], machine: Machine, practi
     starved = sum(times * piece.seconds for piece, times in pieces if piece.name == STARVED)
     computing = sum(sums) - talking - starved
     return PassTime(tuple(pieces), sum(sums), computing, talking, _edges(done.segments, sums), starved)
+
+
+def beside_another(passes: tuple[PassTime, PassTime]) -> tuple[PassTime, PassTime]:
+    """The exchange of experts' rows hides behind a forward and a backward of another micro-batch, and no longer than
+    those compute."""
+    hidden = sum(times * piece.hidden for done in passes for piece, times in done.pieces if _exchanges(piece))
+    room = sum(done.seconds - done.talking - sum(done.edges) for done in passes)
+    over = max(0.0, 1 - room / hidden) if hidden else 0.0
+    return (_with_exposed(passes[0], over), _with_exposed(passes[1], over)) if over else passes
+
+
+def _with_exposed(done: PassTime, share: float) -> PassTime:
+    """With so much of what was hidden of exchanges not hidden."""
+    more = share * sum(times * piece.hidden for piece, times in done.pieces if _exchanges(piece))
+    pieces = [
+        (replace(piece, seconds=piece.seconds + share * piece.hidden, hidden=(1 - share) * piece.hidden), times)
+        if _exchanges(piece)
+        else (piece, times)
+        for piece, times in done.pieces
+    ]
+    return replace(done, pieces=tuple(pieces), seconds=done.seconds + more, talking=done.talking + more)
+
+
+def _exchanges(piece: Piece) -> bool:
+    return piece.talks and piece.name == "all_to_all"
 
 
 def _edges(segments: Sequence[Segment], sums: Sequence[float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from moec.dsl.suggest import did_you_mean
 
 Entry = Mapping[str, object]
 
-TEXTS = ("title", "processor", "like")
+TEXTS = ("title", "processor", "half_type", "like")
 LISTS = ("sources", "assumed")
 SHARES = ("efficiency", "memory_efficiency", "link_efficiency", "network_efficiency")
 FREE = ("launch", "dispatch", "depth", "attention_depth", "link_latency", "collective_latency", "network_latency")

@@ -93,6 +93,7 @@ class Recorder:
     """All that were made, alive or not."""
     _sizes: dict[int, tuple[StorageWeakRef, Storage]] = field(default_factory=dict)
     _numbers: dict[int, int] = field(default_factory=dict)
+    _before: int = 0
     _freed: list[int] = field(default_factory=list)
 
     def add(self, event: Kernel | Talk | Mark) -> None:
@@ -109,7 +110,7 @@ class Recorder:
         gone = [key for key, (storage, _) in self._sizes.items() if storage.expired()]
         for key in gone:
             del self._sizes[key]
-            self._freed.append(self._numbers[key])
+            self._freed.append(self._numbers.pop(key))
         return [storage for _, storage in self._sizes.values()]
 
     def made(self, x: Tensor) -> None:
@@ -128,7 +129,10 @@ class Recorder:
     def number(self, x: Tensor) -> int:
         """Of a storage; 0 and below for those that were there before."""
         key = x.untyped_storage()._cdata
-        return self._numbers.setdefault(key, -len(self._numbers))
+        if key not in self._numbers:
+            self._numbers[key] = self._before
+            self._before -= 1
+        return self._numbers[key]
 
     def marked(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
         """The function of a unit, with a mark before and after it."""

@@ -28,7 +28,7 @@ class Requirement:
     def margin(self) -> float:
         """How far the value is on the right side of the bound, as a part of the bound; negative where it fails."""
         if not self.bound:
-            return float(self.passed)
+            return 1.0 if self.passed else -1.0
         distance = (self.bound - self.value) if self.relation.startswith("<") else (self.value - self.bound)
         return distance / self.bound
 

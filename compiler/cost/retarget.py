@@ -6,7 +6,7 @@ from moec.compiler.build_model import build_model
 from moec.compiler.pipeline import PASSES
 from moec.compiler.program import Program
 from moec.compiler.sizes import Sizes
-from moec.dsl.plan import Plan
+from moec.dsl.plan import Decoder, Plan
 
 
 def retarget(traced: Program, plan: Plan) -> Program:
@@ -23,10 +23,15 @@ def retarget(traced: Program, plan: Plan) -> Program:
 
 
 def can_retarget(traced: Program, plan: Plan) -> bool:
-    """Whether the trace speaks for this plan: the same model, and no number in it hides that it hangs on the batch."""
+    """Whether the trace speaks for this plan: the same model, and no number in it hides that it hangs on the batch.
+
+    No two sizes of a described model are alike. Those of an imported one can be, such as a batch of 6 and 3 and experts
+    of 6 and 3, and then one formula stands for both.
+    """
     before, after = traced.plan, plan
     same_batch = _micro_batch(before) == _micro_batch(after)
-    return before.model == after.model and (same_batch or not _depends_on_batch(traced))
+    alike = before.model == after.model and isinstance(after.model, Decoder)
+    return alike and (same_batch or not _depends_on_batch(traced))
 
 
 def _micro_batch(plan: Plan) -> int:

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from moec.compiler.cost.estimate import Estimate
 from moec.compiler.cost.memory import Memory
 from moec.compiler.cost.requirements import Requirement, parts_of_step
+from moec.dsl.schema import SHARES
 
 _CONVENTION = "3 x the forward's products, half of causal attention's, chosen experts only"
-
-SHARES = ("comm_overhead", "load_balance", "utilization", "mfu", "bubble")
 
 
 def say_estimate(found: Estimate) -> str:
@@ -35,7 +34,7 @@ def amount(name: str, value: float) -> str:
     if name == "throughput":
         return f"{value:,.0f} tokens/s"
     if name in SHARES:
-        return f"{100 * value:.1f} %"
+        return share(value)
     return f"{value:,.0f}"
 
 
@@ -48,9 +47,21 @@ def size(value: float) -> str:
 
 def seconds(value: float) -> str:
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if abs(value) >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.1e} s"
+        if abs(value) >= 0.9995 * scale:  # 999.7 us are 1 ms
+            return f"{_three(value / scale)} {unit}"
+    return f"{value:.1e} s" if value else "0 s"
+
+
+def share(value: float) -> str:
+    """A part of 1 in percent, with the digits that tell it from none and from all."""
+    percent = 100 * value
+    digits = next((n for n in (1, 2, 3) if round(percent, n) not in (0, 100) or percent in (0, 100)), 4)
+    return f"{percent:.{digits}f} %"
+
+
+def _three(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def rate(value: float) -> str:
@@ -69,12 +80,14 @@ def large(number: float) -> str:
 
 
 def _margin(each: Requirement) -> str:
-    return f"{'+' if each.margin >= 0 else '-'}{100 * abs(each.margin):.0f} %"
+    return f"{'+' if each.passed else '-'}{100 * abs(each.margin):.0f} %"
 
 
 def _head(found: Estimate) -> Iterator[str]:
     plan, machine = found.program.plan, found.machine
     yield f"{plan.name} on {found.world_size} x {machine.title}"
+    if machine.half_type != "bf16" and plan.train.precision == "bf16":
+        yield f"products are timed as those of {machine.half_type}: {machine.title} computes none in bf16"
     if machine.assumed:
         yield f"assumed, not read in any source: {', '.join(name.replace('_', ' ') for name in machine.assumed)}"
     yield f"parameters  {large(found.parameters)}, {large(found.active_parameters)} of them work on a token"
@@ -82,22 +95,23 @@ def _head(found: Estimate) -> Iterator[str]:
 
 def _time(found: Estimate) -> Iterator[str]:
     count = found.world_size
-    yield f"step        {seconds(found.step_seconds)} for {found.tokens:,} tokens"
-    each = f"{found.tokens_per_second / count:,.0f} a GPU"
-    yield f"throughput  {found.tokens_per_second:,.0f} tokens/s, {each}"
+    yield f"step        {seconds(found.step_seconds)} for {found.tokens:,} {found.counted}"
+    each = f"{_three(found.tokens_per_second / count)} a GPU"
+    yield f"throughput  {_three(found.tokens_per_second)} {found.counted}/s, {each}"
     sequences = found.sequences / found.step_seconds
-    yield f"            {sequences:,.1f} sequences/s, {sequences / count:.3g} a GPU"
+    if found.tokens != found.sequences:
+        yield f"            {_three(sequences)} sequences/s, {_three(sequences / count)} a GPU"
     yield f"latency     {seconds(found.time.latency)} for one micro-batch forward through all stages"
-    yield f"MFU         {100 * found.mfu:.1f} % of {rate(found.machine.compute)}, by the FLOPs of {_CONVENTION}"
-    yield f"utilization {100 * found.utilization:.1f} % of a rank's time it computes"
+    yield f"MFU         {share(found.mfu)} of {rate(found.machine.compute)}, by the FLOPs of {_CONVENTION}"
+    yield f"utilization {share(found.utilization)} of a rank's time it computes"
     parts = parts_of_step(found.time.stages)
-    shares = [f"{name} {100 * value / found.step_seconds:.1f} %" for name, value in parts.items() if value]
+    shares = [f"{name} {share(value / found.step_seconds)}" for name, value in parts.items() if value]
     yield f"            {', '.join(shares)}"
     talk = ", ".join(f"{kind} {seconds(value)}" for kind, value in found.time.collectives.items())
-    yield f"talk        {100 * found.comm_overhead:.1f} % of a step is exposed; on the stage that talks most: {talk}"
+    yield f"talk        {share(found.comm_overhead)} of a step is exposed; on the stage that talks most: {talk}"
     balance = found.balance
     yield (
-        f"experts     rows {100 * balance.load_balance:.1f} % balanced over ranks, {100 * balance.dropped:.1f} % of "
+        f"experts     rows {share(balance.load_balance)} balanced over ranks, {share(balance.dropped)} of "
         f"choices dropped, if choices are {found.routing.text}"
     )
 
@@ -109,6 +123,8 @@ def _memory(found: Estimate) -> Iterator[str]:
     worst = max(memory.total for memory in found.worst_memory)
     if worst > found.memory_bytes:
         yield f"            {size(worst)} if all tokens went to the experts of one rank"
+    talk = max(memory.communication for memory in found.memory)
+    yield f"            operands and results of the largest collective are {size(talk)} of what is working"
     yield f"{'stage':>8} {'ranks':>7} " + " ".join(f"{name:>12}" for name in _COLUMNS) + f" {'total':>12}"
     for n, memory in enumerate(found.memory):
         cells = " ".join(f"{size(value):>12}" for value in _cells(memory))

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from moec.compiler.cost.dry_run import Rank
 from moec.compiler.cost.interleave import Interleaved
-from moec.compiler.cost.links import Spread, collective_seconds, message_seconds, spread, worst_spread
+from moec.compiler.cost.links import Spread, Talking, collective_seconds, message, spread, worst_spread
 from moec.compiler.cost.machine import Machine
-from moec.compiler.cost.pass_time import PassTime, pass_time
+from moec.compiler.cost.pass_time import PassTime, beside_another, pass_time
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import own_share
 from moec.compiler.cost.sharded_weights import shared_out, with_gathers
 from moec.compiler.cost.simulate import Both, Message, Span, Task, Timeline, Work, simulate
 from moec.compiler.program import Instruction, Program
 from moec.runtime.communicator import WORLD
+
+NORM_BYTES = 16
+"""Of the sums that all ranks agree on before an update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class StageTime:
     reducing: float
     """Gradients over data-parallel ranks."""
     updating: float
+    hidden: float
+    """Of what the collectives of micro-batches take, the part that is beside computing."""
 
     @property
     def exposed(self) -> float:
@@ -55,6 +60,11 @@ class StepTime:
     spans: tuple[Span, ...]
     collectives: Mapping[str, float]
 
+    @property
+    def talks_most(self) -> int:
+        """The stage that `collectives` are of."""
+        return max(range(len(self.stages)), key=lambda n: self.stages[n].exposed)
+
 
 def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practice: Practice) -> StepTime:
     """Simulate a step."""
@@ -67,7 +77,7 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
     ]
     ready = [end + sum(sums.values()) for end, sums in zip(timeline.ends, reducing, strict=True)]
     everyone = spread(range(program.world_size), machine.ranks_per_node)
-    norm = collective_seconds("all_reduce", 16, everyone, machine)
+    norm = collective_seconds("all_reduce", NORM_BYTES, everyone, machine)
     updating = [update_seconds(rank, machine, practice) for rank in ranks]
     seconds = max(ready) + norm + max(updating)
     stages = []
@@ -82,10 +92,11 @@ def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practic
                 micro_batches * (forward.computing + backward.computing) + updating[n],
                 micro_batches * (forward.talking + backward.talking),
                 timeline.sent[n],
-                seconds - timeline.ends[n] - sums - updating[n] + timeline.waited[n],
+                max(0.0, seconds - timeline.ends[n] - sums - updating[n] + timeline.waited[n]),
                 micro_batches * (forward.starved + backward.starved),
                 sums,
                 updating[n],
+                micro_batches * (forward.hidden + backward.hidden),
             )
         )
     latency = sum(forward.seconds for forward, _ in passes) + sum(
@@ -101,7 +112,7 @@ def _passes(
     """Forward and backward of a micro-batch."""
     forward = pass_time(rank.forward, groups, machine, practice)
     backward = pass_time(rank.backward, groups, machine, practice)
-    return with_gathers((forward, backward), rank, groups, machine, practice)
+    return with_gathers(beside_another((forward, backward)), rank, groups, machine, practice)
 
 
 def update_seconds(rank: Rank, machine: Machine, practice: Practice) -> float:
@@ -183,9 +194,15 @@ def _message(program: Program, rank: Rank, machine: Machine, practice: Practice)
         return 0.0
     parts = practice.scattered_messages
     gathered = collective_seconds("all_gather", rank.sent / parts, Spread(parts, 1, parts), machine)
+    return message_to_next(program, rank, machine, parts).seconds + gathered
+
+
+def message_to_next(program: Program, rank: Rank, machine: Machine, parts: int = 1) -> Talking:
+    """From a rank of the stage to the next stage, over nodes if that of any rank is; a part of it."""
+    assert rank.next is not None, "the last stage sends nothing on"
     step, node = rank.next - rank.rank, machine.ranks_per_node
     first = next((r for r in _ranks_beside(program, rank) if (r + step) // node != r // node), rank.rank)
-    return message_seconds(rank.sent / parts, first, first + step, machine) + gathered
+    return message(rank.sent / parts, first, first + step, machine)
 
 
 def _tasks(

@@ -25,8 +25,8 @@ class Bound:
 
 def said_bounds(found: Estimate, mends: Sequence[Mend]) -> tuple[Bound, ...]:
     """In the order of the plan; `mends` are those that a search has found for broken ones."""
-    by_name = {mend.name: mend for mend in mends}
-    return tuple(_said(each, None if each.passed else by_name.get(each.name)) for each in decide(found))
+    known = {(mend.name, mend.relation): mend for mend in mends}
+    return tuple(_said(each, None if each.passed else known.get((each.name, each.relation))) for each in decide(found))
 
 
 def _said(each: Requirement, mend: Mend | None) -> Bound:
@@ -35,7 +35,7 @@ def _said(each: Requirement, mend: Mend | None) -> Bound:
         each.relation,
         amount(each.name, each.bound),
         amount(each.name, each.value),
-        f"{'+' if each.margin >= 0 else '−'}{100 * abs(each.margin):,.0f} %",
+        f"{'+' if each.passed else '−'}{100 * abs(each.margin):,.0f} %",
         each.passed,
         each.limit,
         _said_mend(mend) if mend and mend.settings else "",
@@ -45,5 +45,6 @@ def _said(each: Requirement, mend: Mend | None) -> Bound:
 def _said_mend(mend: Mend) -> str:
     settings = " ".join(f"--set {setting}" for setting in mend.settings)
     breaks = f", and breaks {', '.join(mend.breaks)}" if mend.breaks else ""
+    worsens = f", and makes {', '.join(mend.worsens)} worse" if mend.worsens else ""
     keeps = "keeps it" if mend.passed else "comes nearest"
-    return f"{settings} {keeps}: {amount(mend.name, mend.value)}{breaks}"
+    return f"{settings} {keeps}: {amount(mend.name, mend.value)}{breaks}{worsens}"

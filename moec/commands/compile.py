@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from moec.dsl.show_mesh import say_mesh, say_tilings
 
 if TYPE_CHECKING:
     from moec.compiler.check import Report
-    from moec.compiler.cost import Estimate, Mend, Requirement
+    from moec.compiler.cost import Estimate, Mend
     from moec.compiler.program import Program
 
 
@@ -52,7 +53,7 @@ def compile_command(options: argparse.Namespace, started: float) -> int:
         return 0
     print(_said(plan, program), report.statement, *say_requirements(bounds), sep="\n")
     if not estimates[0].fits:
-        print(f"does not fit on {estimates[0].machine.title}: moec estimate {options.plan}")
+        print(_does_not_fit(estimates[0], options))
     print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
     print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
     return 0
@@ -62,38 +63,53 @@ def check_command(options: argparse.Namespace, started: float) -> int:
     """`moec check`: everything that compile does, and nothing written; 1 if a bound of the plan is broken."""
     if not options.json:
         plan = read(options)
-        from moec.compiler.cost import say_requirements
+        from moec.compiler.cost import decide, say_requirements
 
-        program, report, bounds, mends = _checked(plan)
+        program, report, found, mends = _checked(plan)
         if report.faults:
             return tell_own_faults(report)
+        bounds = decide(found) if found else ()
         print(_said(plan, program), report.statement, sep="\n")
+        if found and not found.fits:
+            print(_does_not_fit(found, options))
         print(*say_requirements(bounds), *said_mends(mends), sep="\n", end="\n" if bounds else "")
         return 0 if all(bound.passed for bound in bounds) else 1
     try:
         plan = read_plan(options.plan, options.overrides)
-        program, report, bounds, mends = _checked(plan)
+        from moec.compiler.cost import decide
+
+        program, report, found, mends = _checked(plan)
+        bounds = decide(found) if found else ()
     except PlanError as fault:
         print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
         return 2
     seconds = round(time.perf_counter() - started, 3)
     warnings = [as_record(each) for each in plan.warnings]
     record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
+    record |= {"fits": found.fits} if found else {}
     print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, mends)))
     return 1 if report.faults or not all(bound.passed for bound in bounds) else 0
 
 
-def _checked(plan: Plan) -> "tuple[Program, Report, tuple[Requirement, ...], tuple[Mend, ...]]":
-    """The program, what its check found, its bounds, and changes that would keep those that it breaks."""
-    from moec.compiler.cost import decide, machine_of
+def _checked(plan: Plan) -> "tuple[Program, Report, Estimate | None, tuple[Mend, ...]]":
+    """The program, what its check found, what it costs, and changes that would keep the bounds that it breaks.
+
+    A plan that asks for nothing and names no hardware is not estimated.
+    """
+    from moec.compiler.cost import machine_of
 
     machine_of(plan)
     program = compiled(plan)
     _, report = emitted_and_checked(program)
-    if report.faults or not plan.require:
-        return program, report, (), ()
+    if report.faults or not (plan.require or plan.hardware):
+        return program, report, None, ()
     found = estimated(plan, program)
-    return program, report, decide(found), searched(found)
+    return program, report, found, searched(found)
+
+
+def _does_not_fit(found: "Estimate", options: argparse.Namespace) -> str:
+    overrides = "".join(f" --set {shlex.quote(each)}" for each in options.overrides)
+    return f"does not fit on {found.machine.title}: moec estimate {shlex.quote(options.plan)}{overrides}"
 
 
 def run_command(options: argparse.Namespace, _: float) -> int:

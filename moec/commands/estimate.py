@@ -95,10 +95,11 @@ def searched(found: "Estimate", options: argparse.Namespace | None = None) -> "t
 
         def evaluate(settings: Sequence[str]) -> "Estimate | None":
             other = vary_plan(plan, settings)
-            if other is None or not can_retarget(traced, other):
+            if other is None:
                 return None
             try:
-                return estimated(other, retarget(traced, other), options)
+                program = retarget(traced, other) if can_retarget(traced, other) else compile_plan(other)
+                return estimated(other, program, options)
             except PlanError:
                 return None
 
@@ -106,7 +107,7 @@ def searched(found: "Estimate", options: argparse.Namespace | None = None) -> "t
 
 
 def requirements_record(requirements: "Sequence[Requirement]", mends: "Sequence[Mend]") -> dict[str, object]:
-    by_name = {each.name: each for each in mends}
+    found = {(each.name, each.relation): each for each in mends}
     records = []
     for each in requirements:
         record: dict[str, object] = {
@@ -118,13 +119,14 @@ def requirements_record(requirements: "Sequence[Requirement]", mends: "Sequence[
             "margin": each.margin,
             "limit": each.limit,
         }
-        if not each.passed and each.name in by_name:
-            found = by_name[each.name]
+        mend = found.get((each.name, each.relation))
+        if not each.passed and mend is not None:
             record["mend"] = {
-                "settings": found.settings,
-                "value": found.value,
-                "passed": found.passed,
-                "breaks": found.breaks,
+                "settings": mend.settings,
+                "value": mend.value,
+                "passed": mend.passed,
+                "breaks": mend.breaks,
+                "worsens": mend.worsens,
             }
         records.append(record)
     return {"requirements": records}
@@ -137,14 +139,16 @@ def said_mends(mends: "Sequence[Mend]") -> list[str]:
     lines = []
     for each in mends:
         settings = " ".join(f"--set {setting}" for setting in each.settings)
-        value = amount(each.name, each.value)
+        value, bound = amount(each.name, each.value), f"{each.name} {each.relation} {amount(each.name, each.bound)}"
+        breaks = f"; that breaks {', '.join(each.breaks)}" if each.breaks else ""
+        worsens = f"; that makes {', '.join(each.worsens)} worse" if each.worsens else ""
+        but = breaks + worsens
         if each.passed:
-            but = f"; that breaks {', '.join(each.breaks)}" if each.breaks else ""
             lines.append(f" = help: {each.name} is kept with {settings}: {value}{but}")
         elif settings:
-            lines.append(f" = help: none of {each.tried} changes keeps {each.name}; nearest is {settings}: {value}")
+            lines.append(f" = help: none of {each.tried} changes keeps {bound}; nearest is {settings}: {value}{but}")
         else:
-            lines.append(f" = help: none of {each.tried} changes makes {each.name} better")
+            lines.append(f" = help: none of {each.tried} changes makes {bound} better")
     return lines
 
 

@@ -1,5 +1,7 @@
 """The estimate, held against what torch itself counts and keeps."""
 
+import re
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -10,13 +12,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from moec.compiler.build_model import build_model
-from moec.compiler.cost import Estimate, estimate, explain, machine_of, retarget
+from moec.compiler.cost import Estimate, Practice, estimate, explain, machine_of, retarget
 from moec.compiler.cost.balance import UNIFORM, balance_of, read_routing
 from moec.compiler.cost.dry_run import dry_run
 from moec.compiler.cost.explain import EXPLAINED
 from moec.compiler.cost.formulas import Activations, elements_of_weights
 from moec.compiler.cost.model_flops import active_parameters, model_flops
 from moec.compiler.cost.passes import fullest
+from moec.compiler.cost.recorder import Recorder
 from moec.compiler.emit import FULL, emit
 from moec.compiler.pipeline import compile_plan
 from moec.compiler.program import Program
@@ -270,3 +273,63 @@ def test_shapes_of_kept_tensors_are_formulas(tmp_path: Path) -> None:
     named = [formula for _, formula in kept if formula.symbols]
     assert {"HIDDEN", "SEQ", "LOCAL_HEADS"} <= {symbol for formula in named for symbol in formula.symbols}
     assert all(prod(each.storage.shape) * each.storage.itemsize <= formula.value for each, formula in kept)
+
+
+def test_memory_under_an_old_address_has_a_number_of_its_own() -> None:
+    """A tensor that comes where one was that is gone is not taken for it."""
+    recorder = Recorder()
+    made, others = [], []
+    for _ in range(20):
+        x = torch.empty(3, device="meta")
+        recorder.made(x)
+        made.append(recorder.number(x))
+        del x
+        recorder.held()
+        others.append(recorder.number(torch.empty(3, device="meta")))
+    assert made == list(range(1, 21)) and all(number <= 0 for number in others)
+
+
+def test_interleaving_holds_more(tmp_path: Path) -> None:
+    """The first of p stages holds 1 + (p - 1) / (p v) times as many micro-batches (Narayanan et al., 2021)."""
+    text = """
+        model m { layers = 16  hidden = 64  heads = 4  ffn = 256  vocab = 64  seq = 64 }
+        mesh { pp = 4 }
+        shard { layers over pp }
+        schedule 1f1b { batch = 16  accumulate = 16 }"""
+    program = program_of(text, tmp_path)
+    machine = machine_of(program.plan)
+    plain, *interleaved = [estimate(program, machine, practice=Practice(interleave=v)).memory[0] for v in (1, 2, 4)]
+    for v, memory in zip((2, 4), interleaved, strict=True):
+        under_way = memory.activations / memory.kept / v + 1 / v
+        assert under_way == pytest.approx(4 * (1 + 3 / (4 * v)), abs=1 / v)
+        assert memory.total > plain.total
+
+
+def test_exchanges_hide_behind_no_more_than_is_computed(tmp_path: Path) -> None:
+    program = program_of(SMALL["experts"], tmp_path)
+    slow = replace(machine_of(program.plan), network_bandwidth=1e6, link_bandwidth=1e6, link_peer_bandwidth=1e6)
+    alone, beside = [estimate(program, slow, practice=Practice(overlapped_experts=both)) for both in (False, True)]
+    exchange = alone.time.collectives["all_to_all"]
+    assert beside.step_seconds < alone.step_seconds
+    assert beside.step_seconds >= exchange
+    assert beside.communication_seconds == pytest.approx(alone.communication_seconds)
+
+
+def test_weights_that_two_units_read_count_once(tmp_path: Path) -> None:
+    program = program_of(SMALL["dense"].replace("gated = true", "gated = true  tied = true"), tmp_path)
+    found = estimate(program, machine_of(program.plan))
+    lines = re.findall(r" (?:x +[\d,]+|calls) = ([\d,]+)$", explain(found, "parameters"), re.M)
+    counts = [int(line.replace(",", "")) for line in lines]
+    assert sum(counts) == found.parameters
+
+
+def test_talk_is_explained_to_the_number(tmp_path: Path) -> None:
+    """Latency, part, bytes and rate of every line give its seconds."""
+    program = program_of(SMALL["stages"], tmp_path)
+    text = explain(estimate(program, machine_of(program.plan)), "comm_overhead")
+    scales = {"B": 1, "KiB": 2**10, "MiB": 2**20, "us": 1e-6, "ms": 1e-3, "GB/s": 1e9}
+    lines = re.findall(r"  ([\d.]+) (\w+) \+ ([\d.]+) \* ([\d.]+) (\w+) / ([\d.,]+) (\S+) = ([\d.]+) (\w+)", text)
+    assert len(lines) > 5 and "message" in text and "over world" in text
+    for late, a, part, size, b, rate, c, seconds, d in lines:
+        wanted = float(late) * scales[a] + float(part) * float(size) * scales[b] / (float(rate) * scales[c])
+        assert float(seconds) * scales[d] == pytest.approx(wanted, rel=2e-2)

@@ -128,3 +128,105 @@ def test_a_plan_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["fits"] is False
     assert main(["estimate", str(path)]) == 0
     assert "DOES NOT FIT" in capsys.readouterr().out
+
+
+ALIKE = """
+model net = python "alike:Net" {
+  width = 32  experts = 6  layers = 3
+  small { width = 13  experts = 3 }
+  inputs { x = float[batch, width] }
+  weights { "layers.*.up" [experts, _, _]  "layers.*.down" [experts, _, _] }
+}
+mesh { ep = 3  dp = 2 }
+shard { batch over dp, ep   experts over ep }
+schedule 1f1b { batch = 24  accumulate = 4 }
+hardware h100 { }
+require { memory < 1 KiB }
+"""
+
+ALIKE_MODULE = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+from moec.runtime.routing import collect, dispatch, grouped_linear, route
+
+
+class Layer(nn.Module):
+    def __init__(self, width, experts):
+        super().__init__()
+        self.router = nn.Linear(width, experts, bias=False)
+        self.up = nn.Parameter(torch.empty(experts, 2 * width, width))
+        self.down = nn.Parameter(torch.empty(experts, width, 2 * width))
+        self.experts = experts
+
+    def forward(self, x):
+        h = x[:, None]
+        prob, expert, place = route(self.router(h).float(), 1, None, softmax_first=True)
+        rows = dispatch(h, expert, place, self.experts, None)
+        rows = grouped_linear(F.gelu(grouped_linear(rows, self.up)), self.down)
+        return x + collect(rows, prob, expert, place)[:, 0]
+
+
+class Net(nn.Module):
+    def __init__(self, width, experts, layers):
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(width, experts) for _ in range(layers))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().mean()
+"""
+
+
+def test_a_batch_like_another_size(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Micro-batches of 6 samples and 6 experts: a search that changes one does not change the other."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "alike.py").write_text(ALIKE_MODULE, encoding="utf-8")
+    (tmp_path / "m.plan").write_text(ALIKE, encoding="utf-8")
+    assert main(["check", str(tmp_path / "m.plan")]) == 1
+    assert "none of 24 changes" in capsys.readouterr().out
+
+
+def test_a_mend_of_few_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bound that a sixteenth of a micro-batch keeps needs no other change."""
+    path = tmp_path / "m.plan"
+    text = """
+        model m { layers = 2  hidden = 64  heads = 2  ffn = 128  vocab = 128  seq = 256 }
+        mesh { dp = 2 }
+        shard { batch over dp }
+        schedule 1f1b { batch = 128 }
+        hardware h100 { }
+        require { memory < 16 MiB }"""
+    path.write_text(text, encoding="utf-8")
+    assert main(["check", str(path), "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["requirements"]
+    assert found["mend"]["settings"] == ["schedule.accumulate=16"] and found["mend"]["passed"]
+
+
+@pytest.mark.parametrize("bounds", ["world < 4", "comm_overhead <= 0"])
+def test_a_broken_bound_has_no_plus(bounds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, bounds, "estimate") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BREAKS")]
+    assert "+" not in line
+
+
+def test_bounds_on_both_sides_have_a_mend_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "world > 7  world < 9", "check", "--json") == 1
+    above, below = json.loads(capsys.readouterr().out)["requirements"]
+    assert not above["passed"] and above["mend"]["passed"] and "mend" not in below
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "", "check", "--set", "hardware.memory=1 MiB") == 0
+    said = f"moec estimate {tmp_path / 'm.plan'} --set 'hardware.memory=1 MiB'"
+    assert said in capsys.readouterr().out
+    assert main(["compare", *[str(tmp_path / "m.plan")] * 2, "--set", "hardware.memory=1 MiB"]) == 0
+    assert "NO" in capsys.readouterr().out
+
+
+def test_a_type_that_the_hardware_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "", "estimate", "--set", "hardware=v100", "--set", "train.precision=bf16") == 0
+    assert "timed as those of fp16" in capsys.readouterr().out
+    assert run(tmp_path, "", "estimate", "--set", "train.precision=bf16") == 0
+    assert "timed as" not in capsys.readouterr().out

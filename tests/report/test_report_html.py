@@ -112,7 +112,7 @@ def test_bounds_say_whether_they_are_kept_and_what_mends_them(small: Estimate) -
     bounds = (Require("memory", "<", Fraction(2**30)), Require("mfu", ">", Fraction(1, 2)))
     plan = replace(small.program.plan, require=bounds)
     found = replace(small, program=replace(small.program, plan=plan))
-    mend = Mend("mfu", ("mesh.tp=1",), 0.6, True, ("memory",), 3)
+    mend = Mend("mfu", ">", 0.5, ("mesh.tp=1",), 0.6, True, ("memory",), (), 3)
     page = Page(report_html(found, (mend,)))
     rows = [attributes.get("class") for tag, attributes in page.elements if tag == "tr"]
     assert (rows.count("kept"), rows.count("broken")) == (1, 1)

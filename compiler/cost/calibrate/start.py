@@ -12,7 +12,7 @@ UNKNOWN = "gpu"
 
 
 _SAID = {
-    *("name", "title", "processor", "efficiency", "memory_efficiency", "attention"),
+    *("name", "title", "processor", "half_type", "efficiency", "memory_efficiency", "attention"),
     *("rates", "ranks_per_node", "assumed", "sources"),
 }
 
@@ -43,6 +43,7 @@ def start_machine(order: Order, processor: Processor) -> Machine:
         name="",
         title=processor.title,
         processor="gpu" if order.device == "cuda" else "cpu",
+        half_type="bf16",
         efficiency=1.0,
         memory_efficiency=1.0,
         rates={},
