@@ -3,6 +3,7 @@
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from frameworks import is_eager
@@ -34,8 +35,8 @@ def why_not(run: Run) -> str:
         reasons.append(f"{run.global_batch} sequences in micro-batches of {run.micro_batch} on {layout.dp} replicas")
     if shape.heads % (layout.cp * layout.tp):
         reasons.append(f"{shape.heads} heads over {layout.cp} * {layout.tp} ranks")
-    if layout.cp > 1 and shape.kv_heads % layout.tp:
-        reasons.append(f"{shape.kv_heads} heads of keys over {layout.tp} ranks, with positions over others")
+    if shape.kv_heads % layout.tp and layout.tp % shape.kv_heads:
+        reasons.append(f"{shape.kv_heads} heads of keys over {layout.tp} ranks")
     if layout.etp not in (1, layout.tp):
         reasons.append(f"experts split over {layout.etp} of {layout.tp} ranks")
     return ", ".join([*reasons, *_why_not_interleaved(run)])
@@ -73,6 +74,7 @@ def plan_text(run: Run) -> str:
     reasons = why_not(run)
     if reasons:
         raise NotExpressible(f"{run.id}: {reasons}")
+    run = _with_a_head_of_keys_each(run)
     accumulate = run.global_batch // (run.micro_batch * run.layout.dp)
     blocks = [
         f"# {run.model}: {run.source}\n{model_text(run)}",
@@ -83,6 +85,11 @@ def plan_text(run: Run) -> str:
         _hardware(run),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _with_a_head_of_keys_each(run: Run) -> Run:
+    """Ranks that are more than the heads of keys have copies of them, one each."""
+    return replace(run, shape=replace(run.shape, kv_heads=max(run.shape.kv_heads, run.layout.tp)))
 
 
 def practice(run: Run) -> Practice:

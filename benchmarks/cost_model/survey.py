@@ -38,6 +38,8 @@ def from_survey(given: Row) -> Settings:
     settings = shape_of(row, assumed)
     settings |= _layout(row, assumed)
     settings |= _own(row, settings, assumed)
+    if number(settings, "tp") > number(settings, "kv_heads"):
+        assumed.append("ranks of tp are more than heads of keys: each is assumed to have a copy of one")
     measured = step_seconds(row, settings)
     if not measured:
         raise LeftOut("no time and no rate was measured that can be read")
