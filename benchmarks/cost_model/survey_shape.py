@@ -37,7 +37,7 @@ def shape_of(row: Row, assumed: list[str]) -> dict[str, object]:
         "gated": gated,
         "tied": not (gated or experts or framework.startswith("Megatron-Core")),
         "fused_attention": "flash" in attention.lower() or (not old and "unfused" not in attention),
-        "bias": not str(row["model"]).startswith("mpt"),
+        "bias": not str(row.get("model", "")).startswith("mpt"),
         "dropout": old,
         "window": _found(r"sliding window (\d+)", attention),
         "latent": latent,
@@ -75,7 +75,7 @@ def _vocab(row: Row, assumed: list[str]) -> int:
 
 def _experts(row: Row, experts: int, attention: str) -> dict[str, object]:
     capacity, layers = row.get("capacity_factor"), whole(row, "layers")
-    said = f"{row['model']}{attention}{row.get('tflops_convention', '')}"
+    said = f"{row.get('model', '')}{attention}{row.get('tflops_convention', '')}"
     return {
         "experts": experts,
         "top_k": whole(row, "top_k"),
