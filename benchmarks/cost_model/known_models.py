@@ -1,5 +1,6 @@
 """Dims of models that published tables call by name alone."""
 
+import re
 from collections.abc import Mapping
 
 KNOWN: Mapping[str, Mapping[str, object]] = {
@@ -42,3 +43,28 @@ KNOWN: Mapping[str, Mapping[str, object]] = {
         "experts": 64, "top_k": 8, "expert_ffn": 2560, "shared_expert_ffn": 20480, "gated_ffn": True
     },
 }  # fmt: skip
+
+VOCABULARIES = {
+    "llama3": 128_256, "llama": 32_000, "mistral": 32_000, "mixtral": 32_000, "qwen": 151_936, "gemma": 256_000,
+    "deepseekv2": 102_400, "deepseek": 129_280, "bloom": 250_880, "falcon": 65_024, "pythia": 50_432, "gptneox": 50_432,
+    "mpt": 50_368, "opt": 50_272, "nemotron": 256_000,
+}  # fmt: skip
+"""Of families of models, by how their names begin, as their released configurations have them."""
+
+GATED = ("llama", "mistral", "mixtral", "qwen", "gemma", "deepseek", "yi", "olmo", "kimi", "phi3")
+"""Families whose feed-forwards have a gate."""
+
+
+def known_dims(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Of a model whose name begins as a known one's."""
+    name = plain(row)
+    return next((dims for known, dims in KNOWN.items() if name.startswith(_letters(known))), {})
+
+
+def plain(row: Mapping[str, object]) -> str:
+    """A model's name without what people write differently in it."""
+    return _letters(str(row.get("model", ""))).removeprefix("meta")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

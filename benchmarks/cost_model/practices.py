@@ -25,5 +25,5 @@ def practice_of(run: Run) -> Practice:
         weighs_early=any_of(WEIGH_EARLY, framework),
         gathers_again=layout.sequence_parallel,
         scattered_messages=layout.tp if scatters else 1,
-        graphed="Bridge" in framework,
+        graphed="Bridge" in framework if run.captured is None else run.captured,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from left_out import LeftOut
 from survey import from_survey
 
 from moec.compiler.cost.practice import Recompute
@@ -98,15 +99,16 @@ class Run:
     forward_seconds: float = 0.0
     of: str = "step"
     """What was timed: a step, or a layer alone."""
+    notes: str = ""
     recompute: Recompute = "none"
+    recomputed_layers: int = 0
+    """Of a stage, in how many layers; 0: in all."""
     overlap: bool = False
     """Whether gradients are summed beside the backward."""
     overlapped_experts: bool = False
     """Whether rows of experts are exchanged beside computing."""
-    overlapped_products: bool = False
-    """Whether collectives of tp run beside the products that need them."""
-    captured: bool = False
-    """Whether kernels are launched as a graph that was captured, without the host."""
+    captured: bool | None = None
+    """Whether kernels are launched as a graph that was captured, without the host; None: as its framework does."""
     gradient_bytes: int = 4
     """Of an element of a gradient as it is summed."""
     memory: float = 0.0
@@ -116,22 +118,40 @@ class Run:
     """Bytes/s of a GPU one way between nodes, where it is not what the hardware table says."""
     gpu_memory: float = 0.0
     gpu_bandwidth: float = 0.0
+    per_node: int = 0
+    """GPUs of a node, where it is not what the hardware table says."""
     doubt: str = ""
     """Why a fit should leave it out."""
+    assumed: tuple[str, ...] = ()
+    """What the source does not say."""
 
 
 Made = TypeVar("Made")
 
 
 def read(path: Path | str) -> list[Run]:
-    """The runs of a file, of either form; rows in which nothing usable was measured are left out."""
+    """The runs of a file, of either form."""
+    return read_rows(path)[0]
+
+
+def read_rows(path: Path | str) -> tuple[list[Run], list[tuple[str, str]]]:
+    """The runs of a file, and of rows that are none the name and the reason."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
     if isinstance(found, list):
-        rows = [flat for row in found if (flat := from_survey(row)) is not None]
-    else:
-        common = {"source": found["citation"]} | found["common"]
-        rows = [common | found["models"][row["model"]] | row for row in found["rows"]]
-    return [run_of(row) for row in rows]
+        return _read_survey(found)
+    common = {"source": found["citation"]} | found["common"]
+    return [run_of(common | found["models"][row["model"]] | row) for row in found["rows"]], []
+
+
+def _read_survey(rows: list[Mapping[str, object]]) -> tuple[list[Run], list[tuple[str, str]]]:
+    runs: list[Run] = []
+    left_out: list[tuple[str, str]] = []
+    for number, row in enumerate(rows):
+        try:
+            runs.append(run_of(from_survey(row)))
+        except LeftOut as reason:
+            left_out.append((str(row.get("id", f"row {number}")), str(reason)))
+    return runs, left_out
 
 
 def read_all() -> dict[str, list[Run]]:

@@ -5,6 +5,7 @@ counts all positions or those that came before, whether what is computed again c
 further ahead do.
 """
 
+import re
 from collections.abc import Mapping
 
 from moec.compiler.cost.machine import read_table, resolve
@@ -19,16 +20,18 @@ def step_seconds(row: Row, settings: Settings) -> dict[str, object]:
     if row.get("kind") == "layer":
         forward, both = number(other, "forward_ms"), number(other, "combined_ms")
         return {"of": "layer", "seconds": both / 1e3, "forward_seconds": forward / 1e3} if both else {}
-    if "iter_time_s" in row:
+    if number(row, "iter_time_s"):
         return {"seconds": number(row, "iter_time_s")}
-    if "iter_time_s" in derived:
+    if number(derived, "iter_time_s"):
         formula = str(derived.get("iter_time_formula", ""))
         how = formula or ("tokens/s" if "tokens_per_s_per_gpu" in row else str(row.get("tflops_convention", "TFLOP/s")))
         return {"seconds": number(derived, "iter_time_s"), "derived": how}
     tokens = number(settings, "global_batch") * number(settings, "seq")
     gpus = number(settings, "gpus")
-    if "tokens_per_s_per_gpu" in row:
-        return {"seconds": tokens / gpus / number(row, "tokens_per_s_per_gpu"), "derived": "tokens/s"}
+    each = number(row, "tokens_per_s_per_gpu") or number(derived, "tokens_per_s_per_gpu")
+    together = number(row, "tokens_per_s") or number(other, "tokens_per_s") or each * gpus
+    if together:
+        return {"seconds": tokens / together, "derived": "tokens/s"}
     rate = number(row, "tflops_per_gpu") * 1e12 or number(row, "mfu_pct") / 100 * _peak(str(settings["gpu"]))
     if not rate:
         return {}
@@ -81,6 +84,8 @@ def _peak(gpu: str) -> float:
 def number(record: Mapping[str, object], name: str) -> float:
     """A number of a record, 0 if it has none of this name."""
     value = record.get(name, 0)
+    if isinstance(value, str) and re.fullmatch(r"\s*\d[\d,]*(\.\d+)?\s*", value):
+        return float(value.replace(",", ""))
     return float(value) if isinstance(value, int | float) else 0.0
 
 

@@ -8,67 +8,90 @@ micro_batch, global_batch, precision, recompute, framework, notes, and what was 
 import re
 from collections.abc import Mapping
 
-from frameworks import BEFORE_FUSED_ATTENTION, BEFORE_SEQUENCE_PARALLELISM, HALF_GRADIENTS, OVERLAP_PRODUCTS, any_of
-from known_models import KNOWN
+from frameworks import BEFORE_FUSED_ATTENTION, BEFORE_SEQUENCE_PARALLELISM, HALF_GRADIENTS, any_of
+from gpus import gpu_of, per_node
+from known_models import known_dims
+from left_out import LeftOut
 from step_seconds import number, step_seconds, whole
 from survey_shape import shape_of
+from words import Sharded, precision_of, recompute_of, sharded_of
 
 Row = Mapping[str, object]
 Settings = dict[str, object]
 
-_GPUS = {
-    "GB300": "gb300",
-    "GB200": "gb200",
-    "B300": "b300",
-    "B200": "b200",
-    "H200": "h200",
-    "H100": "h100",
-    "A100-40": "a100_40gb",
-    "A100": "a100",
-    "V100": "v100",
-    "MI300X": "mi300x",
-    "L40S": "l40s",
-}
-"""Entries of the hardware table by how the name of a GPU begins."""
-
-_NEEDED = ("layers", "hidden", "heads", "ffn", "seq", "tp", "pp", "gpus")
+_NEEDED = ("layers", "hidden", "heads", "seq")
+_KINDS = ("train_step", "layer")
 
 
-def from_survey(given: Row) -> Settings | None:
-    """Flat settings of a run, or None where the row lacks what a run needs."""
-    row = {**_known(given), **{name: value for name, value in given.items() if value is not None}}
+def from_survey(given: Row) -> Settings:
+    """Flat settings of a run, with what is assumed of it; raises LeftOut for a row that lacks what a run needs."""
+    row = {**known_dims(given), **{name: value for name, value in given.items() if value is not None}}
     row.setdefault("framework", "Megatron-LM 2022" if row.get("kind") == "layer" else "")
-    if any(name not in row for name in _NEEDED):
-        return None
-    settings = shape_of(row)
-    settings |= _layout(row)
-    settings |= _own(row, settings)
+    if row.get("kind", "train_step") not in _KINDS:
+        raise LeftOut(f"what was measured is a {row['kind']}")
+    missing = [name for name in _NEEDED if not whole(row, name)]
+    if missing:
+        raise LeftOut(f"its {', '.join(missing)} not stated")
+    assumed: list[str] = (
+        [] if row["framework"] else ["no framework is stated: the practices of Megatron-Core are assumed"]
+    )
+    settings = shape_of(row, assumed)
+    settings |= _layout(row, assumed)
+    settings |= _own(row, settings, assumed)
+    if number(settings, "tp") > number(settings, "kv_heads"):
+        assumed.append("ranks of tp are more than heads of keys: each is assumed to have a copy of one")
     measured = step_seconds(row, settings)
-    return settings | measured if measured else None
+    if not measured:
+        raise LeftOut("no time and no rate was measured that can be read")
+    return settings | measured | {"assumed": [text for text in dict.fromkeys(assumed) if text]}
 
 
-def _known(row: Row) -> Row:
-    name = str(row["model"]).lower().replace(" ", "-")
-    return next((dims for known, dims in KNOWN.items() if name.startswith(known)), {})
-
-
-def _layout(row: Row) -> Settings:
+def _layout(row: Row, assumed: list[str]) -> Settings:
+    sharded = sharded_of(str(row.get("zero", "")), str(row["framework"]))
+    row = {**row, **_axes(row, sharded, assumed)}
     tp, pp, cp, ep = (whole(row, name) or 1 for name in ("tp", "pp", "cp", "ep"))
-    zero = str(row.get("zero", int(not any_of(BEFORE_FUSED_ATTENTION, str(row["framework"])))))
-    shards = re.search(r"shard=(\d+)", zero)
     whole_experts = ep > 1 or "experts" not in row
+    assumed.append(sharded.assumed)
     return {
         "tp": tp,
         "pp": pp,
         "vpp": whole(row, "vpp") or 1,
         "cp": cp,
-        "dp": whole(row, "dp") or max(1, whole(row, "gpus") // (tp * pp * cp)),
+        "dp": whole(row, "dp"),
+        "gpus": whole(row, "gpus"),
         "ep": ep,
         "etp": whole(row, "etp") or (1 if whole_experts else tp),
-        "zero": 3 if shards else int(zero),
-        "shards": int(shards[1]) if shards else 0,
+        "zero": sharded.zero,
+        "shards": sharded.shards,
         "sequence_parallel": tp > 1 and _sequence_parallel(row),
     }
+
+
+def _axes(row: Row, sharded: Sharded, assumed: list[str]) -> Settings:
+    """tp, pp, dp and gpus, of which one follows from the others. Where weights are shared out, or no Megatron is at
+    work, what is not stated of tp and pp is taken not to be used."""
+    sizes = {name: whole(row, name) for name in ("tp", "pp", "dp", "gpus")}
+    unsaid = [name for name in ("tp", "pp") if not sizes[name]]
+    cp = whole(row, "cp") or 1
+    if len(unsaid) == 1 and sizes["dp"] and sizes["gpus"]:
+        others = sizes["tp"] + sizes["pp"]
+        sizes[unsaid[0]] = max(1, sizes["gpus"] // (sizes["dp"] * cp * others))
+        assumed.append(f"{unsaid[0]} is not stated: {sizes[unsaid[0]]} follows from the number of GPUs")
+    elif unsaid and (sharded.zero == 3 or not any_of(("Megatron", "NeMo", "Bridge"), str(row["framework"]))):
+        sizes |= dict.fromkeys(unsaid, 1)
+        assumed.append(f"{' and '.join(unsaid)} not stated: 1 is assumed")
+    elif unsaid:
+        raise LeftOut(f"its {' and '.join(unsaid)} not stated")
+    together = sizes["tp"] * sizes["pp"] * cp
+    if not sizes["gpus"] and not sizes["dp"]:
+        raise LeftOut("its gpus not stated")
+    sizes["gpus"] = sizes["gpus"] or together * sizes["dp"]
+    if sizes["gpus"] % together:
+        raise LeftOut(f"{sizes['gpus']} GPUs are no multiple of tp, pp and cp, {together}")
+    if sizes["dp"] and sizes["dp"] * together != sizes["gpus"]:
+        found = f"{sizes['dp']} is stated, {sizes['gpus'] // together} follows from the number of GPUs, and is assumed"
+        assumed.append(f"dp of {found}")
+    return {**sizes, "dp": sizes["gpus"] // together}
 
 
 def _sequence_parallel(row: Row) -> bool:
@@ -80,43 +103,50 @@ def _sequence_parallel(row: Row) -> bool:
     return not refused and not any_of(BEFORE_SEQUENCE_PARALLELISM, framework)
 
 
-def _own(row: Row, settings: Settings) -> Settings:
+def _own(row: Row, settings: Settings, assumed: list[str]) -> Settings:
     micro_batch = whole(row, "micro_batch") or 1
-    framework, gpu = str(row["framework"]), str(row["gpu"])
+    framework, other = str(row["framework"]), row.get("other_measured")
+    if not row.get("gpu"):
+        raise LeftOut("its gpu not stated")
+    gpu = gpu_of(str(row["gpu"]))
+    precision, unsaid = precision_of(str(row.get("precision", "")))
+    recomputed = recompute_of(str(row.get("recompute", "")), framework)
+    stage = whole(settings, "layers") // whole(settings, "pp")
+    assumed += [gpu.assumed, unsaid, recomputed.assumed]
+    if not whole(row, "global_batch"):
+        assumed.append("the batch is not stated: a micro-batch for each replica is assumed")
     own: Settings = {
-        "id": row["id"],
-        "source": f"{row['source']}: {row.get('source_ref', '')}",
-        "model": row["model"],
+        "id": str(row.get("id", row.get("model", "a row without a name"))),
+        "source": f"{row.get('source', '')}: {row.get('source_ref', '')}",
+        "model": str(row.get("model", "")),
         "micro_batch": micro_batch,
         "global_batch": whole(row, "global_batch") or int(micro_batch * number(settings, "dp")),
-        "gpu": next(entry for begin, entry in _GPUS.items() if gpu.startswith(begin)),
-        "gpus": whole(row, "gpus"),
-        "precision": _precision(str(row["precision"]).lower()),
+        "gpu": gpu.entry,
+        "per_node": per_node(gpu.entry, whole(settings, "gpus"), whole(row, "nodes")),
+        "precision": precision,
         "framework": framework,
-        "recompute": _recompute(str(row.get("recompute", ""))),
+        "notes": str(row.get("notes", "")),
+        "recompute": recomputed.kind,
+        "recomputed_layers": recomputed.of_stage(stage),
         "overlap": _overlaps(row),
-        "overlapped_experts": "a2a overlap ON" in str(row.get("other_measured")),
-        "overlapped_products": whole(row, "tp") > 1 and any_of(OVERLAP_PRODUCTS, framework),
-        "captured": "transformer_engine" in str(row.get("other_measured")),
+        "overlapped_experts": "a2a overlap ON" in str(other),
+        "captured": _captured(row),
         "gradient_bytes": 2 if any_of(HALF_GRADIENTS, framework) else 4,
         "memory": number(row, "peak_mem_gib") * 2**30,
         "params_b": number(row, "params_b"),
+        "gpu_memory": gpu.memory,
+        "gpu_bandwidth": gpu.bandwidth,
         "doubt": _doubt(row),
     }
     network = re.search(r"\b(\d+) ?Gb/s.*per node", str(row.get("interconnect", "")))
-    own |= {"network": float(network[1]) * 1e9 / 8 / 8} if network else {}
-    return own | ({"gpu_memory": 96e9, "gpu_bandwidth": 2.4e12} if "96GB" in gpu else {})
+    return own | ({"network": float(network[1]) * 1e9 / 8 / 8} if network else {})
 
 
-def _precision(said: str) -> str:
-    return "fp4" if "fp4" in said else "fp8" if "fp8" in said else "half"
-
-
-def _recompute(said: str) -> str:
-    """Lists of modules are of few bytes, and count as none."""
-    if "full" in said:
-        return "full"
-    return "attention" if said.startswith("selective") and "[" not in said and "config" not in said else "none"
+def _captured(row: Row) -> bool | None:
+    """Whether kernels are started from graphs; None: nothing says."""
+    other = row.get("other_measured")
+    how = str(other.get("cuda_graph_impl", "")) if isinstance(other, Mapping) else ""
+    return how.strip("\"' ").lower() not in ("none", "no", "false") if how else None
 
 
 def _overlaps(row: Row) -> bool:
@@ -128,5 +158,5 @@ def _overlaps(row: Row) -> bool:
 
 def _doubt(row: Row) -> str:
     notes = re.search(r"[^.;:]*(?:do not calibrate|regression row)[^.;:]*", str(row.get("notes", "")))
-    assumed = "" if "micro_batch" in row else "the micro-batch is not stated: 1 is assumed"
-    return notes[0].strip(" []") if notes else assumed
+    unsaid = "" if whole(row, "micro_batch") else "the micro-batch is not stated"
+    return notes[0].strip(" []") if notes else unsaid

@@ -2,29 +2,34 @@
 
     python benchmarks/cost_model/validate.py [--group NAME] [--runs FILE.json] [--rows]
 
-With `--runs`, rows of a file in either form that published.py reads are predicted with the constants as they are.
+With `--runs`, rows of a file in either form that published.py reads are predicted with the constants as they are. What
+is left out is said with the reason, and so is what was assumed where a row does not say it.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from as_plan import why_not
 from errors import constant_rate, errors_of
 from fit import left_out, model
 from groups import GROUPS, Group
 from predict import Case, case_of
-from published import Run, read, read_all
+from published import Run, read_all, read_rows
 
 GIVEN = "given"
+
+Reason = tuple[str, str]
+"""The name of a row, and what is said of it."""
 
 
 def main() -> None:
     options = _options()
-    runs = {GIVEN: read(options.runs)} if options.runs else read_all()
-    for name, rows in runs.items():
+    if options.runs:
+        _say(GIVEN, *read_rows(options.runs), rows=True)
+        return
+    for name, runs in read_all().items():
         if not options.group or name == options.group:
-            _say(name, rows, options.rows or bool(options.runs))
+            _say(name, runs, [], options.rows)
 
 
 def _options() -> argparse.Namespace:
@@ -35,16 +40,39 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(name: str, runs: Sequence[Run], rows: bool) -> None:
+def _say(name: str, runs: Sequence[Run], unread: Sequence[Reason], rows: bool) -> None:
     group = Group("Predicted with the constants as they are.") if name == GIVEN else GROUPS.get(name, Group())
-    cases = [case for run in runs if not run.doubt for case in [_case(run)] if case is not None]
-    skipped = [run for run in runs if run.doubt or why_not(run)]
-    print(f"\n{name}: {len(cases)} of {len(runs)} rows. {group.fitted}")
-    for reason in sorted({run.doubt or why_not(run) for run in skipped}):
-        print(f"  left out, {sum((run.doubt or why_not(run)) == reason for run in skipped)}: {reason}")
-    if not cases:
-        return
-    predicted = [case.seconds() for case in cases]
+    tried = [(run, _predicted(run)) for run in runs]
+    found = [each for _, each in tried if not isinstance(each, str)]
+    print(f"\n{name}: {len(found)} of {len(runs) + len(unread)} rows. {group.fitted}")
+    if found:
+        _say_predicted([case for case, _ in found], [seconds for _, seconds in found], group, rows)
+    _say_reasons("left out", [*unread, *((run.id, why) for run, why in tried if isinstance(why, str))], rows)
+    _say_reasons("assumed", ((case.run.id, what) for case, _ in found for what in case.run.assumed), rows)
+
+
+def _predicted(run: Run) -> tuple[Case, float] | str:
+    """A run with its seconds, or why it has none."""
+    reason = run.doubt or why_not(run)
+    if reason:
+        return reason
+    try:
+        case = case_of(run)
+        return case, case.seconds()
+    except Exception as fault:  # a plan that does not compile is a row that is not predicted
+        return f"{type(fault).__name__} {str(fault).partition(chr(10))[0]}"
+
+
+def _say_reasons(title: str, reasons: Iterable[Reason], named: bool) -> None:
+    """Each with how many rows it holds for, and which."""
+    by_reason: dict[str, list[str]] = {}
+    for row, reason in reasons:
+        by_reason.setdefault(reason, []).append(row)
+    for reason, names in sorted(by_reason.items()):
+        print(f"  {title}, {len(names)}: {reason}{': ' if named else ''}{', '.join(names) if named else ''}")
+
+
+def _say_predicted(cases: Sequence[Case], predicted: Sequence[float], group: Group, rows: bool) -> None:
     if rows:
         for case, seconds in zip(cases, predicted, strict=True):
             measured = case.run.seconds
@@ -68,16 +96,6 @@ def _say_errors(cases: Sequence[Case], predicted: Sequence[float]) -> None:
         rows = [n for n, case in enumerate(cases) if case.practice.sharded_weights == shared]
         if rows:
             print(f"  {title:18s} {errors_of([predicted[n] for n in rows], [cases[n].run.seconds for n in rows])}")
-
-
-def _case(run: Run) -> Case | None:
-    if why_not(run):
-        return None
-    try:
-        return case_of(run)
-    except Exception as fault:  # a plan that does not compile is a row that is not predicted
-        print(f"  not predicted: {run.id}: {type(fault).__name__} {str(fault).partition(chr(10))[0]}", file=sys.stderr)
-        return None
 
 
 def _say_constant(cases: Sequence[Case]) -> None:

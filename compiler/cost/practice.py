@@ -7,7 +7,7 @@ gain, and for holding the model against published runs of other frameworks.
 from dataclasses import dataclass
 from typing import Literal
 
-Recompute = Literal["none", "attention", "full"]
+Recompute = Literal["none", "attention", "operators", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,10 @@ class Practice:
     """Each field says what is different from the emitted program."""
 
     recompute: Recompute = "none"
-    """What a backward computes again: nothing, the core of attention (Korthikanti et al., 2022), or whole layers."""
+    """What a backward computes again: nothing, the core of attention (Korthikanti et al., 2022), all but attention,
+    exchanges and every second product (torchtitan), or whole layers."""
+    recomputed_layers: int = 0
+    """Of a rank, in how many layers; 0: in all."""
     interleave: int = 1
     """Slices of the model that a rank has, in the interleaved schedule (Narayanan et al., 2021)."""
     sharded_state: int = 1

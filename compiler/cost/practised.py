@@ -8,7 +8,7 @@ from moec.compiler.cost.fuse import fuse
 from moec.compiler.cost.kernels import Kernel
 from moec.compiler.cost.liveness import free_early
 from moec.compiler.cost.passes import Pass
-from moec.compiler.cost.practice import Practice
+from moec.compiler.cost.practice import Practice, Recompute
 from moec.compiler.cost.recompute import (
     Turn,
     copy_once,
@@ -17,6 +17,7 @@ from moec.compiler.cost.recompute import (
     gather_again,
     recompute_attention,
     recompute_layer,
+    recompute_operators,
 )
 
 
@@ -24,7 +25,7 @@ def practised(rank: Rank, practice: Practice) -> Rank:
     """The default changes nothing."""
     if practice == Practice():
         return rank
-    turns = [_practised(turn, practice) for turn in _turns(rank)]
+    turns = _in_some_layers([_practised(turn, practice) for turn in _turns(rank)], practice)
     forward = Pass(tuple(turn.forward for turn in turns), 0)
     backward = Pass(tuple(turn.backward for turn in reversed(turns)), forward.end)
     spare = _spare(backward) if practice.spare_gradients else 0
@@ -71,9 +72,34 @@ def _practised(turn: Turn, practice: Practice) -> Turn:
         turn = drop_returned(turn)
     if practice.gathers_again:
         turn = gather_again(turn)
-    match practice.recompute:
+    return turn
+
+
+def _in_some_layers(turns: Sequence[Turn], practice: Practice) -> list[Turn]:
+    """The first layers are those in which something is computed again."""
+    found: list[Turn] = []
+    left = practice.recomputed_layers or sum(turn.forward.times for turn in turns)
+    for turn in turns:
+        if not turn.forward.repeated:
+            found.append(_recomputed(turn, practice.recompute))
+            continue
+        count = min(left, turn.forward.times)
+        left -= count
+        found += [_times(_recomputed(turn, practice.recompute), count)] if count else []
+        found += [_times(turn, turn.forward.times - count)] if count < turn.forward.times else []
+    return found
+
+
+def _times(turn: Turn, times: int) -> Turn:
+    return Turn(replace(turn.forward, times=times), replace(turn.backward, times=times))
+
+
+def _recomputed(turn: Turn, recompute: Recompute) -> Turn:
+    match recompute:
         case "attention":
             return recompute_attention(turn)
+        case "operators" if turn.forward.repeated:
+            return recompute_operators(turn)
         case "full" if turn.forward.repeated:
             return recompute_layer(turn)
         case _:

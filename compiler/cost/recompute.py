@@ -14,6 +14,8 @@ class Turn:
 
     forward: Segment
     backward: Segment
+    released: frozenset[int] = frozenset()
+    """Storages that both make and neither keeps for the other, by number."""
 
 
 def recompute_layer(turn: Turn) -> Turn:
@@ -43,6 +45,41 @@ def recompute_attention(turn: Turn) -> Turn:
     again = tuple(Alive(alive.event, held + alive.held - core[0].held) for alive in core)
     events = found.backward.events
     return replace(found, backward=replace(found.backward, events=(*events[:place], *again, *events[place:])))
+
+
+def recompute_operators(turn: Turn) -> Turn:
+    """Keep what attention and exchanges made, and of products every second one's result; compute again the others, and
+    what goes through memory, up to the last that the backward reads.
+
+    Products that were joined count as so many: half of each is computed again, and half of its result is kept.
+    """
+    events, needed = turn.forward.events, kept_by(turn)
+    made = {number: alive.event for alive in events for number in alive.made}
+    released: dict[int, int] = {}
+    for number, size in needed.items():
+        kernel = made[number]
+        if isinstance(kernel, Kernel) and kernel.kind in ("product", "memory"):
+            released[number] = size // 2 if kernel.kind == "product" else size
+    if not released:
+        return turn
+    last = max(n for n, alive in enumerate(events) if alive.made.keys() & released.keys())
+    found = release(turn, released)
+    again: list[Alive] = []
+    held = 0
+    for alive in events[: last + 1]:
+        held += sum(released.get(number, 0) for number in alive.made)
+        if isinstance(alive.event, Kernel) and alive.event.kind in ("product", "memory"):
+            again.append(Alive(_half(alive.event) if alive.event.kind == "product" else alive.event, held))
+    less = sum(released.values())
+    back = [replace(alive, held=alive.held + less) for alive in turn.backward.events]
+    return Turn(found.forward, replace(turn.backward, events=(*again, *back), growth=found.backward.growth))
+
+
+def _half(product: Kernel) -> Kernel:
+    """Half of its columns."""
+    count, rows, columns, depth = product.sizes
+    sizes = (count, rows, -(-columns // 2), depth)
+    return replace(product, sizes=sizes, flops=product.flops / 2, moved=product.moved // 2)
 
 
 def gather_again(turn: Turn) -> Turn:
@@ -121,12 +158,12 @@ def _renamed(events: list[Alive], number: int, stands: int) -> tuple[Alive, ...]
 
 
 def kept_by(turn: Turn) -> dict[int, int]:
-    """Storages that the forward makes and the backward reads, with their bytes."""
+    """Storages that the forward makes and the backward reads, with their bytes, but for what was released."""
     read = {number for alive in turn.backward.events for number in alive.reads}
     made: dict[int, int] = {}
     for alive in turn.forward.events:
         made |= alive.made
-    return {number: size for number, size in made.items() if number in read}
+    return {number: size for number, size in made.items() if number in read and number not in turn.released}
 
 
 def release(turn: Turn, storages: Mapping[int, int]) -> Turn:
@@ -141,6 +178,7 @@ def release(turn: Turn, storages: Mapping[int, int]) -> Turn:
     return Turn(
         replace(turn.forward, events=tuple(forward), growth=turn.forward.growth - less),
         replace(turn.backward, events=tuple(backward), growth=turn.backward.growth + less),
+        turn.released | storages.keys(),
     )
 
 

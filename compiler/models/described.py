@@ -76,7 +76,7 @@ def _small_sizes(plan: Plan, model: Decoder, full: Sizing) -> dict[str, int]:
         ratio = 2 if full["heads"] // full["kv_heads"] % 2 == 0 else 3
         small["kv_heads"] = least
         small["heads"] = least * ratio
-        if small["heads"] % plan.mesh.size(plan.axes_of("heads")):
+        if small["heads"] % _parts(plan, full, "heads"):
             small["heads"], small["kv_heads"] = full["heads"], full["kv_heads"]
     small["head_dim"] = 6
     floors = {"seq": 7, "hidden": 10, "vocab": 11, "ffn": 5, "expert_ffn": 3}

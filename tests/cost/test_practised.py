@@ -81,6 +81,39 @@ def test_attention_that_is_computed_again_keeps_less(rank: Rank):
     assert again.backward.end == rank.backward.end
 
 
+def test_of_operators_half_of_each_product_is_computed_again(rank: Rank):
+    """All of which the backward reads: it is experts that end a layer, and their products are kept."""
+    fused = practised(rank, Practice(fused=True))
+    again = practised(rank, Practice(fused=True, recompute="operators"))
+    more = flops(layers(again.backward)) - flops(layers(fused.backward))
+    products = [
+        [
+            alive.event.flops
+            for alive in segment.events
+            if isinstance(alive.event, Kernel)
+            if alive.event.kind == "product"
+        ]
+        for segment in layers(fused.forward).segments
+    ]
+    times = [segment.times for segment in layers(fused.forward).segments]
+    assert more == sum(n * sum(each) / 2 for n, each in zip(times, products, strict=True)) > 0
+    whole = practised(rank, Practice(fused=True, recompute="full"))
+    assert whole.forward.end < again.forward.end < fused.forward.end
+    assert again.backward.end == fused.backward.end
+
+
+def test_some_layers_are_computed_again(rank: Rank):
+    """Of a stage of eight layers four."""
+    none, some, all_ = (
+        practised(rank, Practice(fused=True, recompute=kind, recomputed_layers=count))
+        for kind, count in (("none", 0), ("full", 4), ("full", 0))
+    )
+    assert sum(segment.times for segment in layers(rank.forward).segments) == 8
+    assert flops(some.backward) - flops(none.backward) == (flops(all_.backward) - flops(none.backward)) / 2 > 0
+    assert all_.forward.end < some.forward.end < none.forward.end
+    assert some.backward.end == none.backward.end
+
+
 def test_what_is_gathered_again_is_not_kept(rank: Rank):
     kept = practised(rank, Practice(fused=True))
     again = practised(rank, Practice(fused=True, gathers_again=True))

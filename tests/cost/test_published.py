@@ -14,6 +14,8 @@ from program_of import program_of
 from published import Run, read, read_all
 
 from moec.compiler.build_model import build_model
+from moec.compiler.cost.dry_run import dry_run
+from moec.compiler.cost.kernels import Kernel
 from moec.compiler.program import Collective
 
 RUNS = read_all()
@@ -70,7 +72,7 @@ def test_parameters_are_those_published(run: Run):
 
 
 def _parameters(run: Run, layers: int) -> int:
-    plan = plan_of(replace(run, shape=replace(run.shape, layers=layers)))
+    plan = plan_of(replace(run, shape=replace(run.shape, layers=layers), layout=replace(run.layout, vpp=1)))
     return sum(weight.numel() for weight in build_model(plan).modules[0].parameters())
 
 
@@ -86,6 +88,19 @@ def test_positions_are_exchanged_for_heads():
     program = program_of(BY_ID["simumax-b200-llama3_405b_l4_tp2_cp4_pp1_dp1_seq32768_mbc4"])
     sent = [step.move for step in program.units["layer"].forward if isinstance(step, Collective)]
     assert [move.axes for move in sent if move.kind == "all_to_all"] == [("cp",)] * 4
+
+
+@pytest.mark.parametrize("parts", [{"cp": 32}, {"cp": 16, "tp": 2}, {"tp": 32}])
+def test_each_rank_attends_with_its_share_of_the_heads(parts: dict[str, int]):
+    """Where there are fewer heads of keys than ranks, each rank has what its own heads of queries read."""
+    run = BY_ID["simumax-b200-llama3_405b_l4_tp2_cp4_pp1_dp1_seq32768_mbc4"]
+    layout = replace(run.layout, **{"tp": 1, "cp": 1, **parts}, dp=1, sequence_parallel="tp" in parts)
+    rank = dry_run(program_of(replace(run, layout=layout, gpus=32, global_batch=4)))[0]
+    kernels = [alive.event for segment in rank.forward.segments for alive in segment.events]
+    attended = [kernel for kernel in kernels if isinstance(kernel, Kernel) and kernel.kind == "attention"]
+    assert run.shape.kv_heads < 32 and attended
+    assert {kernel.sizes[0] for kernel in attended} == {run.shape.heads // 32}
+    assert {kernel.sizes[1] for kernel in attended} == {run.shape.seq}
 
 
 def test_every_run_is_a_plan_or_says_why_not():
