@@ -87,6 +87,11 @@ def _figures(found: Estimate) -> dict[str, str]:
         "utilization": f"{100 * found.utilization:.1f} %",
         "bubble": f"{100 * found.bubble:.1f} %",
         "exposed communication": f"{100 * found.comm_overhead:.1f} %",
+    } | (_choices(found) if found.has_experts else {})
+
+
+def _choices(found: Estimate) -> dict[str, str]:
+    return {
         "load balance": f"{100 * found.balance.load_balance:.1f} %",
         "dropped choices": f"{100 * found.balance.dropped:.1f} %",
     }

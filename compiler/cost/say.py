@@ -96,10 +96,11 @@ def _time(found: Estimate) -> Iterator[str]:
     talk = ", ".join(f"{kind} {seconds(value)}" for kind, value in found.time.collectives.items())
     yield f"talk        {100 * found.comm_overhead:.1f} % of a step is exposed; on the stage that talks most: {talk}"
     balance = found.balance
-    yield (
-        f"experts     rows {100 * balance.load_balance:.1f} % balanced over ranks, {100 * balance.dropped:.1f} % of "
-        f"choices dropped, if choices are {found.routing.text}"
-    )
+    if found.has_experts:
+        yield (
+            f"experts     rows {100 * balance.load_balance:.1f} % balanced over ranks, {100 * balance.dropped:.1f} % "
+            f"of choices dropped, if choices are {found.routing.text}"
+        )
 
 
 def _memory(found: Estimate) -> Iterator[str]:
