@@ -3,9 +3,10 @@
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moec.commands.estimate import estimated, requirements_record, said_mends, searched
+from moec.commands.estimate import estimated, machine, requirements_record, said_mends, searched, without_effect
 from moec.commands.steps import (
     MOST_PROCESSES,
     checked_record,
@@ -16,7 +17,8 @@ from moec.commands.steps import (
     tell_own_faults,
     written,
 )
-from moec.dsl import Plan, PlanError, read_plan
+from moec.commands.tell import finish, say, tell
+from moec.dsl import Diagnostic, Plan, PlanError, read_plan
 from moec.dsl.diagnostics import as_record, plan_error
 from moec.dsl.show_mesh import say_mesh, say_tilings
 
@@ -29,32 +31,33 @@ if TYPE_CHECKING:
 def compile_command(options: argparse.Namespace, started: float) -> int:
     """`moec compile`: write the rank programs, and a page about them. Bounds that are broken are told, no more."""
     plan = read(options)
-    from moec.compiler.cost import decide, machine_of, say_requirements
+    from moec.compiler.cost import decide, say_requirements
 
     target = output_folder(plan, options)
-    machine_of(plan)
+    machine(plan, options)
     estimates: list[Estimate] = []
 
     def page(program: "Program") -> str:
         from moec.compiler.report.report_html import report_html
 
-        estimates.append(estimated(plan, program))
+        estimates.append(estimated(plan, program, options))
         return report_html(estimates[0])
 
     program, report = written(plan, target, page)
     if report.faults:
         return tell_own_faults(report)
     bounds = decide(estimates[0])
+    tell(without_effect(options, estimates[0]))
     seconds = time.perf_counter() - started
     if options.json:
         record = {**_counts(program), "seconds": round(seconds, 3), "output": str(target)}
-        print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
+        say(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
         return 0
-    print(_said(plan, program), report.statement, *say_requirements(bounds), sep="\n")
+    say(_said(plan, program), report.statement, *say_requirements(bounds))
     if not estimates[0].fits:
-        print(f"does not fit on {estimates[0].machine.title}: moec estimate {options.plan}")
-    print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
-    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
+        say(f"does not fit on {estimates[0].machine.title}: moec estimate {options.plan}")
+    say(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
+    say(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
     return 0
 
 
@@ -64,40 +67,54 @@ def check_command(options: argparse.Namespace, started: float) -> int:
         plan = read(options)
         from moec.compiler.cost import say_requirements
 
-        program, report, bounds, mends = _checked(plan)
+        program, report, decided = _checked(plan, options)
         if report.faults:
             return tell_own_faults(report)
-        print(_said(plan, program), report.statement, sep="\n")
-        print(*say_requirements(bounds), *said_mends(mends), sep="\n", end="\n" if bounds else "")
-        return 0 if all(bound.passed for bound in bounds) else 1
+        tell(decided.warnings)
+        say(_said(plan, program), report.statement, *say_requirements(decided.bounds), *said_mends(decided.mends))
+        return 0 if decided.kept else 1
     try:
         plan = read_plan(options.plan, options.overrides)
-        program, report, bounds, mends = _checked(plan)
+        program, report, decided = _checked(plan, options)
     except PlanError as fault:
-        print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
+        say(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
         return 2
     seconds = round(time.perf_counter() - started, 3)
-    warnings = [as_record(each) for each in plan.warnings]
+    warnings = [as_record(each) for each in (*plan.warnings, *decided.warnings)]
     record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
-    print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, mends)))
-    return 1 if report.faults or not all(bound.passed for bound in bounds) else 0
+    bounds = requirements_record(decided.bounds, decided.mends)
+    say(json.dumps(record | {"checked": checked_record(report)} | bounds))
+    return 1 if report.faults or not decided.kept else 0
 
 
-def _checked(plan: Plan) -> "tuple[Program, Report, tuple[Requirement, ...], tuple[Mend, ...]]":
-    """The program, what its check found, its bounds, and changes that would keep those that it breaks."""
-    from moec.compiler.cost import decide, machine_of
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The bounds of a plan, changes that would keep those that it breaks, and what to say of the options."""
 
-    machine_of(plan)
+    bounds: "tuple[Requirement, ...]" = ()
+    mends: "tuple[Mend, ...]" = ()
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        return all(bound.passed for bound in self.bounds)
+
+
+def _checked(plan: Plan, options: argparse.Namespace) -> "tuple[Program, Report, _Decided]":
+    """The program, what its check found, and its bounds; nothing is estimated that no bound asks for."""
+    from moec.compiler.cost import decide
+
+    machine(plan, options)
     program = compiled(plan)
     _, report = emitted_and_checked(program)
-    if report.faults or not plan.require:
-        return program, report, (), ()
-    found = estimated(plan, program)
-    return program, report, decide(found), searched(found)
+    if report.faults or not (plan.require or options.routing):
+        return program, report, _Decided()
+    found = estimated(plan, program, options)
+    return program, report, _Decided(decide(found), searched(found, options), without_effect(options, found))
 
 
 def run_command(options: argparse.Namespace, _: float) -> int:
-    """`moec run`: compile, and start every rank here under torchrun."""
+    """`moec run`: compile, and start every rank here under torchrun. Bounds that are broken are told, no more."""
     plan = read(options)
     world = plan.mesh.world_size
     if options.nproc is None and world > MOST_PROCESSES:
@@ -109,9 +126,17 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
         raise plan_error("E116", headline, *help)
     target = output_folder(plan, options)
-    report = written(plan, target)[1]
+    machine(plan, options)
+    program, report = written(plan, target)
     if report.faults:
         return tell_own_faults(report)
+    if plan.require or options.routing:
+        from moec.compiler.cost import decide, say_requirements
+
+        found = estimated(plan, program, options)
+        tell(without_effect(options, found))
+        say(*say_requirements(decide(found)))
+        finish()  # before what the ranks say
     from moec.commands.start_ranks import start_ranks
     from moec.runtime.launch import torchrun
 
