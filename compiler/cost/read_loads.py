@@ -9,6 +9,9 @@ from sys import float_info
 
 from moec.dsl.plain_file import plain_file
 
+_MOST = int(float_info.max)
+"""Rows of an expert."""
+
 _MOST_SHOWN = 30
 """Letters of a value that a message quotes."""
 
@@ -76,8 +79,8 @@ def _count(value: object, expert: int, layer: str) -> int | Fraction:
         raise Unreadable(f"expert {expert} of {layer} has {_quoted(value)} rows, which is not finite")
     if value < 0:
         raise Unreadable(f"expert {expert} of {layer} has {_quoted(value)} rows, which is below 0")
-    if value > float_info.max:
-        raise Unreadable(f"expert {expert} of {layer} has more rows than {float_info.max:.2g}")
+    if value > _MOST:
+        raise Unreadable(f"expert {expert} of {layer} has more rows than {float(_MOST):.2g}")
     return value if isinstance(value, int) else Fraction(value)
 
 

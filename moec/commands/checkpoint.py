@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moec.commands.outputs import WEIGHTS, check_output
 from moec.commands.tell import say
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.plain_file import plain_file
@@ -29,6 +30,7 @@ def export_command(options: argparse.Namespace, _: float) -> int:
     from moec.runtime.checkpoint.read import Checkpoint
 
     output = Path(options.output)
+    check_output(output, WEIGHTS)
     try:
         with Checkpoint.open(chosen(_named(options.folder))) as checkpoint:
             dtype = DTYPES[options.dtype.upper()] if options.dtype else None

@@ -112,7 +112,7 @@ def without_effect(options: argparse.Namespace, *found: "Estimate") -> tuple[Dia
 
 def searched(found: "Estimate", options: argparse.Namespace) -> "tuple[Mend, ...]":
     """For every bound that is broken the smallest change that keeps it."""
-    from moec.compiler.cost import can_retarget, decide, mend, retarget
+    from moec.compiler.cost import can_retarget, decide, estimate, mend, retarget
     from moec.compiler.pipeline import compile_plan
     from moec.dsl import PlanError
 
@@ -127,7 +127,7 @@ def searched(found: "Estimate", options: argparse.Namespace) -> "tuple[Mend, ...
             if other is None or not can_retarget(traced, other):
                 return None
             try:
-                return estimated(other, retarget(traced, other), options)
+                return estimate(retarget(traced, other), machine(other, options), found.routing)
             except PlanError:
                 return None
 

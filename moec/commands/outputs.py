@@ -10,6 +10,8 @@ from moec.dsl.plain_file import plain_file
 PAGE = re.compile(rb'<!doctype html>.*<meta name="generator" content="moec">', re.DOTALL)
 TRACE = re.compile(rb'\{"displayTimeUnit":"ms","otherData":\{"plan":')
 HARDWARE = re.compile(rb"# Measured by moec calibrate, ")
+WEIGHTS = re.compile(rb".{5}\0{3}\{", re.DOTALL)
+"""The length of a header, which is below a TiB, and the header, as safetensors have them."""
 CERTIFICATE = re.compile(rb'\{\n  "plan": .*\n  "moec": "')
 
 _HEAD = 4096

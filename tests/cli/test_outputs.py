@@ -52,6 +52,7 @@ def test_a_page_and_a_timeline_are_replaced_by_later_ones_and_nothing_else_is(
         (["verify", "s.plan", "--certificate", "s.plan"], "E505"),
         (["plot", "s.plan", "-o", "s.plan"], "E505"),
         (["calibrate", "-o", "s.plan"], "E505"),
+        (["export", "runs", "-o", "s.plan"], "E505"),
         (["calibrate", "-o", "/dev/full"], "E507"),
         (["calibrate", "-o", "pipe"], "E507"),
         (["estimate", "s.plan", "--trace", "pipe"], "E507"),
