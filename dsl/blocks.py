@@ -2,7 +2,7 @@
 
 from moec.dsl.report import Report
 from moec.dsl.schema import BLOCKS, SCHEDULES
-from moec.dsl.source import Place, Source, Span
+from moec.dsl.source import COMMAND_LINE, Place, Source, Span
 from moec.dsl.suggest import did_you_mean, listed
 from moec.dsl.syntax import Block, Document, Line
 
@@ -65,6 +65,8 @@ def _check_title(block: Block, report: Report) -> None:
         report.error("E112", f"`{kind}` is not imported", block.python.place.label("only a model is"), help=written)
     if title is None:
         if kind in ("schedule", "hardware"):
+            if block.kind.place.source.path == COMMAND_LINE:
+                written = [f"name it too: `--set {kind}={BLOCKS[kind].split()[1]}`"]
             report.error("E111", f"`{kind}` lacks its name", block.kind.place.label("name it here"), help=written)
     elif kind not in TITLED:
         report.error("E112", f"`{kind}` takes no name", title.place.label("take it out"), help=written)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from moec.dsl.source import COMMAND_LINE, Label, Source, Span
 
-__all__ = ["Diagnostic", "Label", "PlanError", "Severity", "Source", "Span", "plan_error", "render"]
+__all__ = ["Diagnostic", "Label", "PlanError", "Severity", "Source", "Span", "plan_error", "printable", "render"]
 
 WIDTH = 110
 """Columns of a plan's line that are shown; of a longer line, those around its first label."""
@@ -99,7 +99,7 @@ class _Mark:
 
 def _lines(diagnostic: Diagnostic, ink: _Ink) -> Iterator[str]:
     style = diagnostic.severity.value
-    headline = _printable(f": {diagnostic.headline}")
+    headline = printable(f": {diagnostic.headline}")
     yield ink(style, f"{style}[{diagnostic.code}]") + ink("bold", headline)
     sources = _by_source(diagnostic.labels)
     width = max((len(_line_number(label)) for label in diagnostic.labels), default=0)
@@ -115,7 +115,7 @@ def _lines(diagnostic: Diagnostic, ink: _Ink) -> Iterator[str]:
             yield from (f"{gutter} {drawn}" for drawn in _draw(marks, style, ink))
     for kind, texts in (("note", diagnostic.notes), ("help", diagnostic.help)):
         for text in texts:
-            yield ink("frame", " " * width + " =") + f" {ink('bold', kind)}: {_printable(text)}"
+            yield ink("frame", " " * width + " =") + f" {ink('bold', kind)}: {printable(text)}"
 
 
 def _by_source(labels: tuple[Label, ...]) -> list[tuple[Source, list[Label]]]:
@@ -129,7 +129,7 @@ def _location(source: Source, label: Label) -> str:
     if source.path == COMMAND_LINE:
         return COMMAND_LINE
     start, _ = _line_bounds(label)
-    return f"{_printable(source.path)}:{_line_number(label)}:{label.span.start - start + 1}"
+    return f"{printable(source.path)}:{_line_number(label)}:{label.span.start - start + 1}"
 
 
 def _line_number(label: Label) -> str:
@@ -199,7 +199,7 @@ def _joined(canvas: list[tuple[str, str]], ink: _Ink) -> str:
 
 
 def _text(mark: _Mark, style: str, ink: _Ink) -> str:
-    return ink(style if mark.label.primary else "frame", _printable(mark.label.text))
+    return ink(style if mark.label.primary else "frame", printable(mark.label.text))
 
 
 def _cell(letter: str) -> str:
@@ -215,5 +215,6 @@ def _columns(letter: str) -> int:
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """A line that is safe to print."""
     return "".join(_cell(letter) for letter in text)

@@ -17,6 +17,13 @@ class Whole:
     least: int = 1
     most: int = MOST
 
+    def holds(self, value: Fraction) -> bool:
+        return value.denominator == 1 and self.least <= value <= self.most
+
+    @property
+    def wanted(self) -> str:
+        return f"a whole number from {self.least} to {self.most:_}"
+
 
 @dataclass(frozen=True, slots=True)
 class Real:
@@ -29,6 +36,20 @@ class Real:
     unit: Unit = PLAIN
     none: bool = False
     """Whether the word `none` stands for no value."""
+
+    def high_enough(self, value: Fraction) -> bool:
+        return value > self.least or (value == self.least and not self.open_least)
+
+    def low_enough(self, value: Fraction) -> bool:
+        return value < self.most or (value == self.most and not self.open_most)
+
+    def holds(self, value: Fraction) -> bool:
+        return self.high_enough(value) and self.low_enough(value)
+
+    @property
+    def wanted(self) -> str:
+        least = f"above {float(self.least):g}" if self.open_least else f"from {float(self.least):g}"
+        return f"a number {least} {'below' if self.open_most else 'to'} {float(self.most):g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +97,9 @@ def _amount(unit: Unit) -> Entry:
 
 
 _PART = Entry(Real(most=Fraction(1), open_least=True))
+_DEPTH = Entry(Real(most=Fraction(1_048_576)))
+_OVERHEAD = Entry(Real(unit=SECONDS))
+"""Seconds that may be none at all."""
 
 
 SETTINGS: dict[str, dict[str, Entry]] = {
@@ -139,25 +163,28 @@ SETTINGS: dict[str, dict[str, Entry]] = {
         "memory_efficiency": _PART,
         "link_bandwidth": _amount(BYTE_RATE),
         "link_peer_bandwidth": _amount(BYTE_RATE),
-        "link_latency": _amount(SECONDS),
+        "link_latency": _OVERHEAD,
         "link_efficiency": _PART,
         "network_bandwidth": _amount(BYTE_RATE),
-        "network_latency": _amount(SECONDS),
+        "network_latency": _OVERHEAD,
         "network_efficiency": _PART,
-        "collective_latency": _amount(SECONDS),
+        "collective_latency": _OVERHEAD,
         "ranks_per_node": Entry(Whole(most=1_048_576)),
         "efficiency": _PART,
         "grouped": Entry(Real(most=Fraction(2), open_least=True)),
         "attention_forward": _PART,
         "attention_backward": _PART,
-        "attention_depth": Entry(Whole(most=1_048_576)),
+        "attention_depth": _DEPTH,
         "units": Entry(Whole(most=1_048_576)),
         "tile": Entry(Whole(most=1_048_576)),
-        "depth": Entry(Whole(most=1_048_576)),
-        "launch": _amount(SECONDS),
-        "dispatch": _amount(SECONDS),
+        "depth": _DEPTH,
+        "launch": _OVERHEAD,
+        "dispatch": _OVERHEAD,
     },
 }
+
+PROCESSORS = ("gpu", "cpu")
+"""What an entry of the hardware table may be of."""
 
 REQUIREMENTS: dict[str, Unit] = {
     "memory": BYTES,

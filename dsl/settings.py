@@ -194,24 +194,21 @@ def _in_whole(quantity: Quantity, kind: Whole, name: str, place: Place, report: 
         label = place.label(f"{shown(value)} is not whole")
         report.error("E110", f"`{name}` is a whole number", label, help=[f"write `{'` or `'.join(near)}`"])
         return Failed()
-    if not kind.least <= value <= kind.most:
-        range = f"from {kind.least} to {kind.most:_}"
+    if not kind.holds(value):
         nearest = f"{kind.least}` or more" if value < kind.least else f"{kind.most:_}` or less"
         label = place.label(f"{shown(value)} is outside")
-        report.error("E110", f"`{name}` is a whole number {range}", label, help=[f"write `{name} = {nearest}"])
+        report.error("E110", f"`{name}` is {kind.wanted}", label, help=[f"write `{name} = {nearest}"])
         return Failed()
     return int(value)
 
 
 def _in_real(quantity: Quantity, kind: Real, name: str, place: Place, report: Report) -> Fraction | Failed:
     value = quantity.value
-    low = value > kind.least or (value == kind.least and not kind.open_least)
-    high = value < kind.most or (value == kind.most and not kind.open_most)
-    if low and high:
+    if kind.holds(value):
         return value
     least = f"above {shown(kind.least)}" if kind.open_least else f"at least {shown(kind.least)}"
     most = f"below {shown(kind.most)}" if kind.open_most else f"at most {shown(kind.most)}"
-    wanted = f" {least}" if not low else f" {most}"
+    wanted = f" {most}" if kind.high_enough(value) else f" {least}"
     help = [f"write a number{wanted}", *([f"write `{name} = none` for no limit"] if kind.none else [])]
     report.error("E110", f"`{name}` is{wanted}", place.label(f"{shown(value)} is not"), help=help)
     return Failed()

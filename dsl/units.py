@@ -25,6 +25,7 @@ UNITS: dict[str, tuple[Fraction, Unit]] = {
     "TFLOP/s": (Fraction(10**12), FLOP_RATE),
     "PFLOP/s": (Fraction(10**15), FLOP_RATE),
     "B": (Fraction(1), BYTES),
+    "B/s": (Fraction(1), BYTE_RATE),
 }
 for _power, _letter in enumerate("KMGT", start=1):
     UNITS[f"{_letter}B"] = (Fraction(1000**_power), BYTES)

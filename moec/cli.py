@@ -4,7 +4,6 @@ Exit status: 0; 1 if a valid plan fails a proof or breaks a bound; 2 if the plan
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from moec.commands.estimate import compare_command, estimate_command, report_com
 from moec.commands.plans import explain_command, fmt_command, new_command
 from moec.commands.plot import plot_command
 from moec.commands.show import show_command
-from moec.commands.tell import say_where_to_read_on, tell
+from moec.commands.tell import finish, let_go, say_where_to_read_on, tell
 from moec.commands.verify import verify_command
 from moec.dsl import PlanError
 from moec.options import parse_options
@@ -47,12 +46,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        options = parse_options(sys.argv[1:] if arguments is None else arguments)
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        finish()
+        return status
+    except PlanError as fault:  # standard output takes no more
+        return _told(fault)
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
+        let_go()
+        return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        options = parse_options(arguments)
         return COMMANDS[options.command](options, time.perf_counter())
     except PlanError as fault:
-        tell(fault.diagnostics)
-        say_where_to_read_on(fault.diagnostics)
-        return 2
-    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _told(fault)
+    except SystemExit:  # what was asked for is printed: --help, --version
+        finish()
+        raise
+
+
+def _told(fault: PlanError) -> int:
+    tell(fault.diagnostics)
+    say_where_to_read_on(fault.diagnostics)
+    return 2

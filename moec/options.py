@@ -64,7 +64,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser.add_argument("--version", action="version", version=f"moec {moec.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compile(_command(commands, "compile", "write the rank programs of a plan"))
-    _add_json(_command(commands, "check", "say what is wrong with a plan, and write nothing"))
+    _add_check(_command(commands, "check", "say what is wrong with a plan, and write nothing"))
     _add_show(_command(commands, "show", "print a part of what a plan becomes"))
     _add_verify(_command(commands, "verify", "prove that the rank programs compute what the unsharded model does"))
     _add_run(_command(commands, "run", "compile a plan and start its ranks on this machine"))
@@ -111,11 +111,17 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", metavar="DIR", help="where to write (build/<name of the plan>)")
+    parser.add_argument("-o", "--output", type=_named, metavar="DIR", help="where to write (build/<name of the plan>)")
 
 
 def _add_compile(parser: argparse.ArgumentParser) -> None:
+    _add_machine(parser)
     _add_output(parser)
+    _add_json(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_machine(parser)
     _add_json(parser)
 
 
@@ -130,10 +136,10 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--build", metavar="DIR", help="verify the files in this folder, as they are")
+    parser.add_argument("--build", type=_named, metavar="DIR", help="verify the files in this folder, as they are")
     parser.add_argument("--exact-shape", action="store_true", help="run the plan's own sizes, not small ones")
     parser.add_argument("--torchrun", action="store_true", help="run the ranks as processes that talk over gloo, too")
-    parser.add_argument("--certificate", metavar="FILE", help="where to write it (beside the programs)")
+    parser.add_argument("--certificate", type=_named, metavar="FILE", help="where to write it (beside the programs)")
     _add_json(parser)
 
 
@@ -142,14 +148,16 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--hardware",
         action="append",
         default=[],
+        type=_named,
         metavar="FILE",
-        help="further entries for the hardware table, as `moec calibrate` writes them",
+        help="further entries for the hardware table, as `moec calibrate` writes them; may be given several times",
     )
     parser.add_argument(
         "--routing",
-        default="uniform",
+        type=_named,
         metavar="HOW",
-        help="how tokens choose experts: uniform, zipf:1.2, or a file with the rows each expert got (%(default)s)",
+        help="how tokens choose experts: uniform, zipf:1.2, or a file with the rows each expert got, such as a run's "
+        "metrics (uniform)",
     )
 
 
@@ -157,7 +165,7 @@ def _add_estimate(parser: argparse.ArgumentParser) -> None:
     _add_machine(parser)
     parser.add_argument("--explain", metavar="NAME", help="the formula of a figure, what goes into it, and the number")
     parser.add_argument("--mend", action="store_true", help="search for changes that keep the bounds that are broken")
-    parser.add_argument("--trace", metavar="FILE", help="write the timeline for Perfetto")
+    parser.add_argument("--trace", type=_named, metavar="FILE", help="write the timeline for Perfetto")
     _add_json(parser)
 
 
@@ -170,17 +178,19 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     _add_machine(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (report.html)")
+    parser.add_argument("-o", "--output", type=_named, metavar="FILE", help="where to write (report.html)")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s [-h] [--set PATH=VALUE] [-o DIR] [--nproc N] PLAN [-- ARGUMENTS OF main.py]"
+    options = "[--set PATH=VALUE] [--hardware FILE] [--routing HOW] [-o DIR] [--nproc N]"
+    parser.usage = f"%(prog)s [-h] {options} PLAN [-- ARGUMENTS OF main.py]"
+    _add_machine(parser)
     _add_output(parser)
     parser.add_argument("--nproc", type=int, metavar="N", help="processes to start (as many as the plan has ranks)")
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (standard output)")
+    parser.add_argument("-o", "--output", type=_named, metavar="FILE", help="where to write (standard output)")
     parser.add_argument("--name", default="measured", metavar="NAME", help="what plans call the entry (%(default)s)")
     parser.add_argument("--ranks", type=int, metavar="N", help="ranks that work at once (one on each core, or GPU)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="what to measure (GPUs, if there are any)")
@@ -195,11 +205,18 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="the latest checkpoint there, or that of one step")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="such as model.safetensors")
+    parser.add_argument("-o", "--output", required=True, type=_named, metavar="FILE", help="such as model.safetensors")
     parser.add_argument("--dtype", choices=("bf16", "f16", "f32", "f64"), help="of the weights (as they were trained)")
     parser.add_argument(
         "--most", type=_positive, default=5.0, metavar="GB", help="of one file; more goes into several (%(default)s)"
     )
+
+
+def _named(text: str) -> str:
+    """What a file or folder can be called."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return text
 
 
 def _positive(text: str) -> float:
@@ -216,12 +233,16 @@ def _add_plot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "metrics", metavar="FILE", nargs="+", help="what main.py wrote with --log; several are compared"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (beside the first, as .html)")
+    parser.add_argument(
+        "-o", "--output", type=_named, metavar="FILE", help="where to write (beside the first, as .html)"
+    )
 
 
 def _add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="what the model is called (my_model)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to write (NAME.plan); nothing is overwritten")
+    parser.add_argument(
+        "-o", "--output", type=_named, metavar="FILE", help="where to write (NAME.plan); nothing is overwritten"
+    )
 
 
 def _add_fmt(parser: argparse.ArgumentParser) -> None:

@@ -1,95 +1,23 @@
 """How evenly experts' rows lie over ranks, and how many are dropped, if choices are drawn from a distribution."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moec.compiler.cost.model_flops import Routed, routing_of
+from moec.compiler.cost.routing import Routing
 from moec.compiler.program import Program, Unit
-from moec.dsl.diagnostics import plan_error
 
 DRAWS = 32
 _SEED = 0
-_STEEPEST = 20
 _MOST = 1 << 22
 """Counts that are drawn at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Routing:
-    """How likely each expert is to be chosen. `text` says it in words."""
-
-    text: str
-    shares: tuple[float, ...] = ()
-    """Of experts, the most popular first where they were not measured; none: all alike."""
-
-    def of(self, experts: int) -> NDArray[np.float64]:
-        if not self.shares:
-            return np.full(experts, 1 / experts)
-        shares = np.asarray(self.shares, dtype=np.float64)
-        return shares / shares.sum()
-
-
-UNIFORM = Routing("uniform")
-
-
-def read_routing(text: str, program: Program) -> Routing:
-    """`uniform`, `zipf:S` (the n-th most popular of the experts is chosen n ** -S as often as the first) or a file.
-
-    A file holds a list of rows that each expert got, or metrics of a run: one JSON object a line, whose `experts` has
-    such a list for every router.
-    """
-    counts = {routed.experts for graph in program.graphs.values() if (routed := routing_of(program, graph))}
-    if len(counts) > 1 and text != "uniform":
-        raise _unreadable(text, "the layers have different numbers of experts")
-    experts = counts.pop() if counts else 1
-    if text == "uniform":
-        return UNIFORM
-    if text.startswith("zipf:"):
-        try:
-            exponent = float(text.removeprefix("zipf:"))
-        except ValueError:
-            raise _unreadable(text, "zipf takes a number") from None
-        if not 0 <= exponent <= _STEEPEST:
-            raise _unreadable(text, f"zipf takes a number from 0 to {_STEEPEST}")
-        shares = np.arange(1, experts + 1, dtype=np.float64) ** -exponent
-        drawn = np.random.default_rng(_SEED).permutation(shares)  # popular ones are on any rank
-        return Routing(f"zipf with exponent {exponent:g}", tuple(drawn.tolist()))
-    return Routing(f"as measured in {text}", _measured(text, experts))
-
-
-def _measured(text: str, experts: int) -> tuple[float, ...]:
-    try:
-        content = Path(text).read_text(encoding="utf-8")
-    except OSError as fault:
-        raise _unreadable(text, fault.strerror or "it cannot be read") from None
-    except UnicodeDecodeError:
-        raise _unreadable(text, "it is not text in UTF-8") from None
-    try:
-        counts = np.zeros(experts)
-        for line in content.splitlines():
-            found = json.loads(line) if line.strip() else []
-            loads = list(found.get("experts", {}).values()) if isinstance(found, dict) else found
-            counts += np.asarray(loads, dtype=np.float64).reshape(-1, experts).sum(0)
-    except (ValueError, TypeError, AttributeError):
-        raise _unreadable(text, f"it does not hold rows for each of {experts} experts") from None
-    if not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() <= 0:
-        raise _unreadable(text, "the rows of its experts add up to nothing")
-    return tuple(counts.tolist())
-
-
-def _unreadable(text: str, why: str) -> Exception:
-    return plan_error(
-        "E115", f"--routing {text}: {why}", "write uniform, zipf:1.2, or a file with the rows that each expert got"
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Balance:
-    """Of all units with experts, the worst."""
+    """Of all layers with experts, the worst."""
 
     load_balance: float
     """Mean over maximum of the ranks' rows; 1 where there are no experts, or every rank has all."""
@@ -103,12 +31,13 @@ EVEN = Balance(1.0, 0.0, 1.0)
 
 
 def balance_of(program: Program, routing: Routing) -> Balance:
-    """Draw the choices of a micro-batch, `DRAWS` times with one seed."""
+    """Draw the choices of a micro-batch, `DRAWS` times with one seed, for every layer that `routing` knows."""
     found = [
-        _drawn(routed, *_split(program, unit, routed), routing)
+        _drawn(routed, *_split(program, unit, routed), shares)
         for unit in program.units.values()
         for routed in [routing_of(program, program.graphs[unit.graph])]
         if routed is not None
+        for shares in routing.of(routed.experts)
     ]
     if not found:
         return EVEN
@@ -127,13 +56,13 @@ def _split(program: Program, unit: Unit, routed: Routed) -> tuple[int, int]:
     return mesh.size(owners), mesh.size(apart)
 
 
-def _drawn(routed: Routed, owners: int, parts: int, routing: Routing) -> Balance:
+def _drawn(routed: Routed, owners: int, parts: int, shares: NDArray[np.float64]) -> Balance:
     rng = np.random.default_rng(_SEED)
     whole = routed.group != "per_sequence"
     groups = 1 if whole else routed.batch
     tokens = routed.positions * (routed.batch if whole else 1)
     draws = max(1, min(DRAWS, _MOST // (groups * routed.experts)))
-    counts = _counts(rng, tokens, routed.top_k, routing.of(routed.experts), (draws, groups))
+    counts = _counts(rng, tokens, routed.top_k, shares, (draws, groups))
     kept = counts if routed.capacity is None else np.minimum(counts, routed.capacity)
     by_owner = kept.reshape(draws, groups, owners, -1).sum(-1)
     # A micro-batch that is one group lies over all parts alike.

@@ -88,6 +88,11 @@ def _figures(found: Estimate) -> dict[str, str]:
         "utilization": share(found.utilization),
         "bubble": share(found.bubble),
         "exposed communication": share(found.comm_overhead),
+    } | (_choices(found) if found.has_experts else {})
+
+
+def _choices(found: Estimate) -> dict[str, str]:
+    return {
         "load balance": share(found.balance.load_balance),
         "dropped choices": share(found.balance.dropped),
     }

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moec.compiler.cost.balance import UNIFORM, Balance, Routing, balance_of, worst_skew
+from moec.compiler.cost.balance import Balance, balance_of, worst_skew
 from moec.compiler.cost.dry_run import Rank, dry_run
 from moec.compiler.cost.machine import Machine
 from moec.compiler.cost.memory import Memory, memory_of
-from moec.compiler.cost.model_flops import active_parameters, model_flops
+from moec.compiler.cost.model_flops import active_parameters, has_experts, model_flops
 from moec.compiler.cost.practice import Practice
 from moec.compiler.cost.practised import practised
+from moec.compiler.cost.routing import UNIFORM, Routing
 from moec.compiler.cost.step import StepTime, step_time
 from moec.compiler.program import Program
 
@@ -38,6 +39,10 @@ class Estimate:
     @property
     def world_size(self) -> int:
         return self.program.world_size
+
+    @property
+    def has_experts(self) -> bool:
+        return has_experts(self.program)
 
     @property
     def sequences(self) -> int:

@@ -196,8 +196,11 @@ def _substituted(way: Talking) -> str:
 
 def _balance(found: Estimate) -> Iterator[str]:
     yield f"load_balance = mean / maximum of the ranks' rows = {100 * found.balance.load_balance:.1f} %"
-    yield f"if choices are {found.routing.text}: drawn for a micro-batch, up to {DRAWS} times, with one seed"
-    yield f"dropped for want of room: {100 * found.balance.dropped:.2f} % of choices"
+    if found.has_experts:
+        yield f"if choices are {found.routing.text}: drawn for a micro-batch, up to {DRAWS} times, with one seed"
+        yield f"dropped for want of room: {100 * found.balance.dropped:.2f} % of choices"
+    else:
+        yield "the model has no experts"
     yield from _driven(found, ("count", "top_k", "capacity", "experts", "batch"))
 
 

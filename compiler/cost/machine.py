@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from moec.compiler.cost.read_hardware import read_hardware
+from moec.compiler.cost.read_hardware import WAYS, read_hardware
 from moec.dsl.diagnostics import PlanError, plan_error
 from moec.dsl.plan import Plan
 from moec.dsl.suggest import did_you_mean, listed
@@ -25,7 +25,6 @@ _NUMBERS = (
 )
 """Fields that are plain numbers in an entry of the table."""
 
-_WAYS = ("attention_forward", "attention_backward")
 _PRECISIONS = {"bf16": "half", "fp32": "single", "fp64": "double"}
 _BYTES = {"float8": 1, "half": 2, "single": 4, "double": 8}
 
@@ -83,7 +82,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
     """The plan's hardware; `tables` are further files of entries. Raises PlanError for what is not known."""
     known = dict(read_table())
     for path in tables:
-        known |= read_hardware(path, known, _NUMBERS)
+        known |= read_hardware(path, known, read_table())
     name = plan.hardware.name if plan.hardware else DEFAULT
     said = dict(plan.hardware.fields) if plan.hardware else {}
     if name in known and name != "gpu":
@@ -97,7 +96,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
         label = plan.places["hardware"].label("of which too little is known") if plan.hardware else None
         headline = f"the hardware `{name}` has no {listed(missing, 'or')}"
         raise plan_error("E119", headline, "say it in the plan or in the file", label=label)
-    entry |= {field: float(value) for field, value in said.items() if field not in _WAYS}
+    entry |= {field: float(value) for field, value in said.items() if field not in WAYS}
     entry["attention"] = _attention(entry["attention"], said)
     if "link_bandwidth" in said:
         entry.pop("link_peer_bandwidth", None)
@@ -110,7 +109,7 @@ def machine_of(plan: Plan, tables: tuple[Path, ...] = ()) -> Machine:
 def _attention(parts: object, said: Mapping[str, Fraction]) -> list[float]:
     """Forward and backward, of the table or of the plan."""
     assert isinstance(parts, list), "the table has two parts"
-    ways = zip(_WAYS, parts, strict=True)
+    ways = zip(WAYS, parts, strict=True)
     return [float(said.get(way, part)) for way, part in ways]
 
 
@@ -147,6 +146,7 @@ def _unknown(plan: Plan, name: str, known: Table, said: Mapping[str, object]) ->
         f"moec does not know the hardware `{name}`",
         *did_you_mean(name, names, "entries of the table"),
         f"or say what it is: {listed(_missing(said))}",
+        "or name the file that has it: --hardware FILE",
         label=plan.places["hardware"].label("not in the table"),
     )
 

@@ -69,6 +69,10 @@ def routing_of(program: Program, graph: Graph) -> Routed | None:
     return Routed(batch, positions, top_k, count, room, str(group), weights[0] if weights else "")
 
 
+def has_experts(program: Program) -> bool:
+    return any(routing_of(program, graph) for graph in program.graphs.values())
+
+
 def _expert_weights(graph: Graph) -> list[str]:
     found = [op.args[1] for op in graph.ops if op.target == "moec.grouped_linear"]
     return [weight.name for weight in found if isinstance(weight, Ref)]

@@ -1,70 +1,92 @@
 """Reads a file of hardware entries that a user gives, and says what is wrong with it."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from math import isfinite
+from collections.abc import Collection, Iterator, Mapping
+from fractions import Fraction
+from math import inf
 from pathlib import Path
 
 from moec.dsl.diagnostics import plan_error
-from moec.dsl.suggest import did_you_mean
+from moec.dsl.plain_file import plain_file
+from moec.dsl.schema import PROCESSORS, SETTINGS, Real, Whole
+from moec.dsl.suggest import did_you_mean, listed
 
 Entry = Mapping[str, object]
 
 TEXTS = ("title", "processor", "half_type", "like")
 LISTS = ("sources", "assumed")
-SHARES = ("efficiency", "memory_efficiency", "link_efficiency", "network_efficiency")
-FREE = ("launch", "dispatch", "depth", "attention_depth", "link_latency", "collective_latency", "network_latency")
-"""Fields that may be 0."""
-
 RATES = ("half", "single", "double", "float8")
+WAYS = ("attention_forward", "attention_backward")
+"""Settings of a plan that an entry has side by side, as `attention`."""
+
+LIMITS = {name: entry.kind for name, entry in SETTINGS["hardware"].items() if isinstance(entry.kind, Whole | Real)}
+"""Of the numbers: what a plan may say, a file may."""
+
+MOST_BYTES = 1 << 20
 
 
-def read_hardware(path: Path, known: Mapping[str, Entry], numbers: tuple[str, ...]) -> dict[str, Entry]:
-    """The entries of a file; `known` are those before it, `numbers` the fields that are plain numbers.
+def read_hardware(path: Path, known: Mapping[str, Entry], own: Collection[str]) -> dict[str, Entry]:
+    """The entries of a file; `known` are those before it, `own` the names of those that moec carries.
 
     Raises PlanError for the first thing that is wrong.
     """
     table = _parsed(path)
     every = {*known, *table}
     for name, entry in table.items():
-        if not isinstance(entry, dict) or name == "gpu":
+        if name in own:
+            raise _fault(path, f"`{name}` is an entry of moec's own table, and keeps what it says: take another name")
+        if not isinstance(entry, dict):
             raise _fault(path, f"`{name}` is no entry")
-        for why in (*_wrong_fields(entry, numbers), *_wrong_parents(name, entry, table, every)):
+        for why in (*wrong_fields(entry), *_wrong_parents(name, entry, table, every)):
             raise _fault(path, f"`{name}`: {why}")
     return {name: entry for name, entry in table.items() if isinstance(entry, dict)}
 
 
+def most(name: str) -> float:
+    """The largest that a number may be."""
+    return float(LIMITS[name].most)
+
+
 def _parsed(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(plain_file(path), "rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as fault:
-        raise _fault(path, fault.strerror or "it cannot be read") from None
+        raise _fault(path, fault.strerror or str(fault)) from None
+    if len(data) > MOST_BYTES:
+        raise _fault(path, f"it is longer than {MOST_BYTES >> 20} MiB")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise _fault(path, "its brackets are too deep") from None
     except ValueError as fault:  # no TOML, or no text
         raise _fault(path, str(fault).splitlines()[0]) from None
 
 
-def _wrong_fields(entry: Entry, numbers: tuple[str, ...]) -> Iterator[str]:
-    fields = (*TEXTS, *LISTS, *numbers, "compute", "attention", "ranks_per_node", "link_peer_bandwidth")
+def wrong_fields(entry: Entry) -> Iterator[str]:
+    """What is wrong with the fields of an entry by themselves."""
+    fields = (*TEXTS, *LISTS, *(name for name in LIMITS if name not in WAYS), "attention")
     for field, value in entry.items():
         if field not in fields:
             yield f"there is no field `{field}`; {did_you_mean(field, fields, 'fields')[0]}"
         elif field in TEXTS:
             if not isinstance(value, str):
                 yield f"`{field}` is no text"
+            elif field == "processor" and value not in PROCESSORS:
+                yield f"`processor` is {listed(PROCESSORS, 'or')}"
         elif field in LISTS:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 yield f"`{field}` is no list of texts"
         elif field == "compute":
             rates = value if isinstance(value, dict) else {"single": value}
-            if not rates or not all(name in RATES and _positive(rate) for name, rate in rates.items()):
+            if not rates or not all(name in RATES and _within("compute", rate) for name, rate in rates.items()):
                 yield "`compute` is FLOP/s, or FLOP/s for each of half, single, double and float8"
         elif field == "attention":
-            if not isinstance(value, list) or len(value) != 2 or not all(_positive(each) for each in value):
-                yield "`attention` is two parts of the rate of large products, forward and backward"
-        elif not _positive(value) and not (field in FREE and value == 0):
-            yield f"`{field}` is no number above 0"
-        elif field in SHARES and _number(value) > 1:
-            yield f"`{field}` is a part, and at most 1"
+            parts = value if isinstance(value, list) and len(value) == len(WAYS) else [None, None]
+            if not all(_within(way, part) for way, part in zip(WAYS, parts, strict=True)):
+                yield f"`attention` is two numbers, forward and backward, each {LIMITS[WAYS[0]].wanted}"
+        elif not _within(field, value):
+            yield f"`{field}` is {LIMITS[field].wanted}"
 
 
 def _wrong_parents(name: str, entry: Entry, table: Mapping[str, object], every: set[str]) -> Iterator[str]:
@@ -82,12 +104,11 @@ def _wrong_parents(name: str, entry: Entry, table: Mapping[str, object], every: 
         yield f"it is like `{parent}`, which is no entry"
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+def _within(name: str, value: object) -> bool:
+    """Whether a setting may be so; in base units."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < inf:
+        return False
+    return LIMITS[name].holds(Fraction(value))
 
 
 def _fault(path: Path, why: str) -> Exception:

@@ -49,6 +49,8 @@ def limit_of(name: str, found: Estimate) -> str:
     match name:
         case "memory":
             return _of_memory(max(found.memory, key=lambda memory: memory.total))
+        case "load_balance" if not found.has_experts:
+            return "the model has no experts"
         case "load_balance":
             return f"choices are {found.routing.text}, {100 * found.balance.dropped:.1f} % of them dropped"
         case "world":

@@ -110,10 +110,11 @@ def _time(found: Estimate) -> Iterator[str]:
     talk = ", ".join(f"{kind} {seconds(value)}" for kind, value in found.time.collectives.items())
     yield f"talk        {share(found.comm_overhead)} of a step is exposed; on the stage that talks most: {talk}"
     balance = found.balance
-    yield (
-        f"experts     rows {share(balance.load_balance)} balanced over ranks, {share(balance.dropped)} of "
-        f"choices dropped, if choices are {found.routing.text}"
-    )
+    if found.has_experts:
+        yield (
+            f"experts     rows {share(balance.load_balance)} balanced over ranks, {share(balance.dropped)} of "
+            f"choices dropped, if choices are {found.routing.text}"
+        )
 
 
 def _memory(found: Estimate) -> Iterator[str]:

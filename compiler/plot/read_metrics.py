@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from moec.dsl.plain_file import plain_file
+
 Point: TypeAlias = tuple[int, float]
 """A step, and what was measured in it."""
 
@@ -76,10 +78,10 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(plain_file(path), encoding="utf-8") as file:
             yield from file
     except OSError as fault:
-        raise Unreadable(fault.strerror or "it cannot be read") from None
+        raise Unreadable(fault.strerror or str(fault)) from None
     except (UnicodeDecodeError, ValueError):
         raise Unreadable("it is not text in UTF-8") from None
 

@@ -72,6 +72,8 @@ def _memory(found: Estimate) -> Figure:
 
 
 def _balance(found: Estimate) -> Figure:
+    if not found.has_experts:
+        return Figure("load balance", "even", "the model has no experts")
     if found.balance == EVEN:
         return Figure("load balance", "even", "no rank has more rows than another")
     dropped = f"{percent(found.balance.dropped)} of choices dropped"

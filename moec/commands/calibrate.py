@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moec.commands.outputs import HARDWARE, check_output, write_output
 from moec.commands.progress import working
-from moec.commands.replace_file import replace_file
 from moec.commands.steps import MOST_PROCESSES
-from moec.dsl.diagnostics import PlanError, plan_error
+from moec.commands.tell import put, say
+from moec.dsl.diagnostics import plan_error, printable
 
 if TYPE_CHECKING:
     from moec.compiler.cost.calibrate import Order
@@ -20,8 +21,9 @@ def calibrate_command(options: argparse.Namespace, _: float) -> int:
     if not (name.isidentifier() and name.isascii()) or name == "gpu":
         help = "take letters, digits and underscores, a letter first, such as --name lab_node; `gpu` is any GPU"
         raise plan_error("E113", f"`{name}` cannot be the name of hardware", help)
+    _refuse_known(name)
     if path is not None:
-        _check(path)
+        check_output(path, HARDWARE)
     order = _order(options)
     from moec.compiler.cost.calibrate import Failed, calibrate
 
@@ -29,18 +31,26 @@ def calibrate_command(options: argparse.Namespace, _: float) -> int:
         with working(f"measuring what one of {order.ranks} ranks gets"):
             text = calibrate(name, order)
     except Failed as fault:
-        print(f"error: the processes that measure did not finish: {fault}", file=sys.stderr)
+        print(printable(f"error: the processes that measure did not finish: {fault}"), file=sys.stderr)
         return 1
     if path is None:
-        print(text, end="")
+        put(text)
     else:
-        _write(path, text)
-        print(
+        write_output(path, HARDWARE, text)
+        say(
             f"{path} holds what was measured",
             f"use it: moec estimate PLAN --hardware {path} --set hardware={name}",
-            sep="\n",
         )
     return 0
+
+
+def _refuse_known(name: str) -> None:
+    """An entry by the name of one that moec carries could not be told from it."""
+    from moec.compiler.cost.machine import read_table
+
+    if name in read_table():
+        help = "take one that the table does not have, such as --name lab_node"
+        raise plan_error("E113", f"`{name}` is an entry of moec's own table", help)
 
 
 def _order(options: argparse.Namespace) -> "Order":
@@ -58,26 +68,3 @@ def _order(options: argparse.Namespace) -> "Order":
         headline = f"{ranks} ranks cannot be measured here"
         raise plan_error("E115", headline, f"write a number from 1 to {most}: --ranks {most}")
     return Order(device, ranks, options.quick)
-
-
-def _check(path: Path) -> None:
-    """Raise PlanError, before anything is measured, if the file can have no place or holds what others wrote."""
-    from moec.compiler.cost.calibrate import WRITTEN
-
-    if not path.absolute().parent.is_dir():
-        raise _unwritable(path, "its folder is not there", f"make the folder first: mkdir -p {path.parent}")
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder", f"name a file: -o {path / 'hardware.toml'}")
-    if path.exists() and not path.read_bytes().startswith(WRITTEN.encode()):
-        raise plan_error("E505", f"`{path}` is there already, and stays as it is", "name another file: -o FILE")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        replace_file(path, text.encode())
-    except OSError as fault:
-        raise _unwritable(path, fault.strerror or str(fault), "name another file: -o FILE") from None
-
-
-def _unwritable(path: Path, reason: str, help: str) -> PlanError:
-    return plan_error("E507", f"`{path}` cannot be written: {reason}", help)

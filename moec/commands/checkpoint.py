@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moec.commands.replace_file import plain_file
+from moec.commands.outputs import WEIGHTS, check_output
+from moec.commands.tell import say
 from moec.dsl.diagnostics import plan_error
+from moec.dsl.plain_file import plain_file
 
 if TYPE_CHECKING:
     from moec.checkpoint.manifest import Manifest
@@ -28,6 +30,7 @@ def export_command(options: argparse.Namespace, _: float) -> int:
     from moec.runtime.checkpoint.read import Checkpoint
 
     output = Path(options.output)
+    check_output(output, WEIGHTS)
     try:
         with Checkpoint.open(chosen(_named(options.folder))) as checkpoint:
             dtype = DTYPES[options.dtype.upper()] if options.dtype else None
@@ -39,9 +42,9 @@ def export_command(options: argparse.Namespace, _: float) -> int:
         raise plan_error(
             "E507", f"{output} cannot be written: {fault.strerror}", "name a file in a folder that can be written"
         ) from None
-    print("\n".join([f"{path}  {_bytes(path.stat().st_size)}" for path in written]))
+    say(*[f"{path}  {_bytes(path.stat().st_size)}" for path in written])
     if unread:
-        print(f"left out, since the model saves them and no program reads them: {', '.join(unread)}")
+        say(f"left out, since the model saves them and no program reads them: {', '.join(unread)}")
     return 0
 
 
@@ -78,11 +81,11 @@ def _verify(folders: list[Path], as_json: bool) -> int:
     notes = {folder: notes_on(folder) for folder in folders}
     if as_json:
         record, noted = [{str(folder): found for folder, found in each.items()} for each in (faults, notes)]
-        print(json.dumps({"whole": not any(faults.values()), "faults": record, "notes": noted}))
+        say(json.dumps({"whole": not any(faults.values()), "faults": record, "notes": noted}))
     else:
         for folder, found in faults.items():
-            print(f"{folder}: {'DAMAGED' if found else 'whole, and every check sum is right'}")
-            print("".join([f"  {line}\n" for line in (*found, *notes[folder])]), end="")
+            say(f"{folder}: {'DAMAGED' if found else 'whole, and every check sum is right'}")
+            say(*[f"  {line}" for line in (*found, *notes[folder])])
     return 1 if any(faults.values()) else 0
 
 
@@ -98,13 +101,13 @@ def _show(folders: list[Path], as_json: bool) -> int:
         except Damage as damage:
             raise plan_error("E508", str(damage)) from None
     if as_json:
-        print(json.dumps({str(folder): _record(manifest) for folder, manifest in found.items()}))
+        say(json.dumps({str(folder): _record(manifest) for folder, manifest in found.items()}))
         return 0
     for folder, manifest in found.items():
-        print(f"{folder}: {_said(manifest) if manifest else 'not whole: a save was cut off, and is passed over'}")
+        say(f"{folder}: {_said(manifest) if manifest else 'not whole: a save was cut off, and is passed over'}")
     if len(found) == 1:
         manifest = found[folders[0]]
-        print("\n".join(_tensors(manifest) if manifest else []))
+        say(*(_tensors(manifest) if manifest else []))
     return 0
 
 

@@ -4,9 +4,10 @@ import argparse
 import json
 import shlex
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moec.commands.estimate import estimated, requirements_record, said_mends, searched
+from moec.commands.estimate import estimated, machine, requirements_record, said_mends, searched, without_effect
 from moec.commands.steps import (
     MOST_PROCESSES,
     checked_record,
@@ -17,45 +18,46 @@ from moec.commands.steps import (
     tell_own_faults,
     written,
 )
-from moec.dsl import Plan, PlanError, read_plan
+from moec.commands.tell import finish, say, tell
+from moec.dsl import Diagnostic, Plan, PlanError, read_plan
 from moec.dsl.diagnostics import as_record, plan_error
 from moec.dsl.show_mesh import say_mesh, say_tilings
 
 if TYPE_CHECKING:
     from moec.compiler.check import Report
-    from moec.compiler.cost import Estimate, Mend
+    from moec.compiler.cost import Estimate, Mend, Requirement
     from moec.compiler.program import Program
 
 
 def compile_command(options: argparse.Namespace, started: float) -> int:
     """`moec compile`: write the rank programs, and a page about them. Bounds that are broken are told, no more."""
     plan = read(options)
-    from moec.compiler.cost import decide, machine_of, say_requirements
+    from moec.compiler.cost import decide, say_requirements
 
     target = output_folder(plan, options)
-    machine_of(plan)
+    machine(plan, options)
     estimates: list[Estimate] = []
 
     def page(program: "Program") -> str:
         from moec.compiler.report.report_html import report_html
 
-        estimates.append(estimated(plan, program))
+        estimates.append(estimated(plan, program, options))
         return report_html(estimates[0])
 
     program, report = written(plan, target, page)
     if report.faults:
         return tell_own_faults(report)
     bounds = decide(estimates[0])
+    tell(without_effect(options, estimates[0]))
     seconds = time.perf_counter() - started
     if options.json:
         record = {**_counts(program), "seconds": round(seconds, 3), "output": str(target)}
-        print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
+        say(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, ())))
         return 0
-    print(_said(plan, program), report.statement, *say_requirements(bounds), sep="\n")
-    if not estimates[0].fits:
-        print(_does_not_fit(estimates[0], options))
-    print(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
-    print(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
+    unfit = _does_not_fit(estimates[0], options)
+    say(_said(plan, program), report.statement, *say_requirements(bounds), *unfit)
+    say(f"{target}/ holds {program.world_size} rank programs, written in {seconds:.1f} s")
+    say(f"start them: torchrun --nproc-per-node {_per_node(program.world_size)} -- {target}/main.py")
     return 0
 
 
@@ -63,57 +65,68 @@ def check_command(options: argparse.Namespace, started: float) -> int:
     """`moec check`: everything that compile does, and nothing written; 1 if a bound of the plan is broken."""
     if not options.json:
         plan = read(options)
-        from moec.compiler.cost import decide, say_requirements
+        from moec.compiler.cost import say_requirements
 
-        program, report, found, mends = _checked(plan)
+        program, report, decided = _checked(plan, options)
         if report.faults:
             return tell_own_faults(report)
-        bounds = decide(found) if found else ()
-        print(_said(plan, program), report.statement, sep="\n")
-        if found and not found.fits:
-            print(_does_not_fit(found, options))
-        print(*say_requirements(bounds), *said_mends(mends), sep="\n", end="\n" if bounds else "")
-        return 0 if all(bound.passed for bound in bounds) else 1
+        tell(decided.warnings)
+        bounds = (*say_requirements(decided.bounds), *said_mends(decided.mends))
+        say(_said(plan, program), report.statement, *_does_not_fit(decided.found, options), *bounds)
+        return 0 if decided.kept else 1
     try:
         plan = read_plan(options.plan, options.overrides)
-        from moec.compiler.cost import decide
-
-        program, report, found, mends = _checked(plan)
-        bounds = decide(found) if found else ()
+        program, report, decided = _checked(plan, options)
     except PlanError as fault:
-        print(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
+        say(json.dumps({"valid": False, "diagnostics": [as_record(each) for each in fault.diagnostics]}))
         return 2
     seconds = round(time.perf_counter() - started, 3)
-    warnings = [as_record(each) for each in plan.warnings]
+    warnings = [as_record(each) for each in (*plan.warnings, *decided.warnings)]
     record = {"valid": True, "diagnostics": warnings, **_counts(program), "seconds": seconds}
-    record |= {"fits": found.fits} if found else {}
-    print(json.dumps(record | {"checked": checked_record(report)} | requirements_record(bounds, mends)))
-    return 1 if report.faults or not all(bound.passed for bound in bounds) else 0
+    record |= {"fits": decided.found.fits} if decided.found else {}
+    bounds = requirements_record(decided.bounds, decided.mends)
+    say(json.dumps(record | {"checked": checked_record(report)} | bounds))
+    return 1 if report.faults or not decided.kept else 0
 
 
-def _checked(plan: Plan) -> "tuple[Program, Report, Estimate | None, tuple[Mend, ...]]":
-    """The program, what its check found, what it costs, and changes that would keep the bounds that it breaks.
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What a plan costs, its bounds, changes that would keep those that it breaks, and what to say of the options."""
 
-    A plan that asks for nothing and names no hardware is not estimated.
-    """
-    from moec.compiler.cost import machine_of
+    found: "Estimate | None" = None
+    bounds: "tuple[Requirement, ...]" = ()
+    mends: "tuple[Mend, ...]" = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
-    machine_of(plan)
+    @property
+    def kept(self) -> bool:
+        return all(bound.passed for bound in self.bounds)
+
+
+def _checked(plan: Plan, options: argparse.Namespace) -> "tuple[Program, Report, _Decided]":
+    """The program, what its check found, and its bounds; a plan without bounds and hardware is not estimated."""
+    from moec.compiler.cost import decide
+
+    machine(plan, options)
     program = compiled(plan)
     _, report = emitted_and_checked(program)
-    if report.faults or not (plan.require or plan.hardware):
-        return program, report, None, ()
-    found = estimated(plan, program)
-    return program, report, found, searched(found)
+    if report.faults or not (plan.require or plan.hardware or options.routing):
+        return program, report, _Decided()
+    found = estimated(plan, program, options)
+    return program, report, _Decided(found, decide(found), searched(found, options), without_effect(options, found))
 
 
-def _does_not_fit(found: "Estimate", options: argparse.Namespace) -> str:
-    overrides = "".join(f" --set {shlex.quote(each)}" for each in options.overrides)
-    return f"does not fit on {found.machine.title}: moec estimate {shlex.quote(options.plan)}{overrides}"
+def _does_not_fit(found: "Estimate | None", options: argparse.Namespace) -> list[str]:
+    """A line with the command that shows why; none where it fits."""
+    if found is None or found.fits:
+        return []
+    given = [options.plan, *(f"--set={each}" for each in options.overrides)]
+    given += [f"--hardware={each}" for each in options.hardware]
+    return [f"does not fit on {found.machine.title}: moec estimate {shlex.join(given)}"]
 
 
 def run_command(options: argparse.Namespace, _: float) -> int:
-    """`moec run`: compile, and start every rank here under torchrun."""
+    """`moec run`: compile, and start every rank here under torchrun. Bounds that are broken are told, no more."""
     plan = read(options)
     world = plan.mesh.world_size
     if options.nproc is None and world > MOST_PROCESSES:
@@ -125,9 +138,17 @@ def run_command(options: argparse.Namespace, _: float) -> int:
         help = f"write --nproc {world}, or change the mesh with --set", "several machines: torchrun --nnodes"
         raise plan_error("E116", headline, *help)
     target = output_folder(plan, options)
-    report = written(plan, target)[1]
+    machine(plan, options)
+    program, report = written(plan, target)
     if report.faults:
         return tell_own_faults(report)
+    if plan.require or options.routing:
+        from moec.compiler.cost import decide, say_requirements
+
+        found = estimated(plan, program, options)
+        tell(without_effect(options, found))
+        say(*say_requirements(decide(found)))
+        finish()  # before what the ranks say
     from moec.commands.start_ranks import start_ranks
     from moec.runtime.launch import torchrun
 

@@ -7,19 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moec.commands.outputs import PAGE, TRACE, check_output, write_output
 from moec.commands.progress import working
+from moec.commands.steps import PAGE as PAGE_NAME
 from moec.commands.steps import compiled, read
-from moec.dsl import Plan, read_plan, vary_plan
-from moec.dsl.diagnostics import plan_error
+from moec.commands.tell import say, tell
+from moec.dsl import Diagnostic, Plan, read_plan, vary_plan
+from moec.dsl.diagnostics import Severity, plan_error, printable
 
 if TYPE_CHECKING:
-    from moec.compiler.cost import Estimate, Mend, Requirement
+    from moec.compiler.cost import Estimate, Machine, Mend, Requirement
     from moec.compiler.program import Program
+
+UNIFORM = "uniform"
+"""How tokens choose experts where the command line does not say."""
 
 
 def estimate_command(options: argparse.Namespace, started: float) -> int:
     """`moec estimate`: what a plan costs, and whether its bounds are kept; 0 also where they are not."""
     plan = read(options) if not options.json else read_plan(options.plan, options.overrides)
+    if options.trace is not None:
+        check_output(Path(options.trace), TRACE)
     from moec.compiler.cost import as_record, decide, explain, say_estimate, say_requirements
 
     program = compiled(plan)
@@ -28,20 +36,23 @@ def estimate_command(options: argparse.Namespace, started: float) -> int:
     requirements = decide(found)
     ended = time.perf_counter()
     if options.trace is not None:
-        _write(options.trace, _trace(found))
-    if options.explain is not None:
-        said = explain(found, options.explain)
-        print(json.dumps({"figure": options.explain, "explanation": said.splitlines()}) if options.json else said)
-        return 0
+        write_output(Path(options.trace), TRACE, _trace(found))
+    tell(without_effect(options, found))
+    explained = explain(found, options.explain) if options.explain is not None else None
     mends = searched(found, options) if options.mend else ()
     if options.json:
+        if explained is not None:
+            record = {"figure": options.explain, "explanation": explained.splitlines()}
+            say(json.dumps(record | (requirements_record(requirements, mends) if options.mend else {})))
+            return 0
         times = {"trace_seconds": round(traced - started, 3), "estimate_seconds": round(ended - traced, 3)}
-        print(json.dumps(as_record(found) | requirements_record(requirements, mends) | times))
+        say(json.dumps(as_record(found) | requirements_record(requirements, mends) | times))
         return 0
-    print(say_estimate(found))
-    if requirements:
-        print("", *say_requirements(requirements), *said_mends(mends), sep="\n")
-    print(f"\ntraced in {traced - started:.1f} s, estimated in {ended - traced:.1f} s")
+    say(say_estimate(found) if explained is None else explained)
+    if requirements and (explained is None or options.mend):
+        say("", *say_requirements(requirements), *said_mends(mends))
+    if explained is None:
+        say(f"\ntraced in {traced - started:.1f} s, estimated in {ended - traced:.1f} s")
     return 0
 
 
@@ -53,37 +64,55 @@ def compare_command(options: argparse.Namespace, _: float) -> int:
     from moec.compiler.cost import as_record, side_by_side
 
     found = [estimated(plan, compiled(plan), options) for plan in plans]
+    tell(without_effect(options, *found))
     if options.json:
-        print(json.dumps([{"plan": path} | as_record(each) for path, each in zip(options.plans, found, strict=True)]))
+        say(json.dumps([{"plan": path} | as_record(each) for path, each in zip(options.plans, found, strict=True)]))
         return 0
-    print(side_by_side(options.plans, found))
+    say(side_by_side([printable(path) for path in options.plans], found))
     return 0
 
 
 def report_command(options: argparse.Namespace, _: float) -> int:
     """`moec report`: a page with pictures."""
     plan = read(options)
+    target = Path(options.output if options.output is not None else PAGE_NAME)
+    check_output(target, PAGE)
     from moec.compiler.report.report_html import report_html
 
     found = estimated(plan, compiled(plan), options)
-    target = options.output or "report.html"
-    _write(target, report_html(found))
-    print(f"{target} shows {plan.name} on {found.world_size} ranks")
+    write_output(target, PAGE, report_html(found))
+    tell(without_effect(options, found))
+    say(f"{target} shows {plan.name} on {found.world_size} ranks")
     return 0
 
 
-def estimated(plan: Plan, program: "Program", options: argparse.Namespace | None = None) -> "Estimate":
-    """The estimate of a program on the plan's machine, under options that say more of either."""
-    from moec.compiler.cost import estimate, machine_of, read_routing
+def machine(plan: Plan, options: argparse.Namespace) -> "Machine":
+    """The plan's hardware, of moec's table or of the files of `--hardware`."""
+    from moec.compiler.cost import machine_of
 
-    machine = machine_of(plan, tuple(Path(path) for path in options.hardware) if options else ())
+    return machine_of(plan, tuple(Path(path) for path in options.hardware))
+
+
+def estimated(plan: Plan, program: "Program", options: argparse.Namespace) -> "Estimate":
+    """The estimate of a program on the plan's machine, with the options' choices of experts."""
+    from moec.compiler.cost import estimate, read_routing
+
     with working(f"estimating {program.world_size} ranks"):
-        return estimate(program, machine, read_routing(options.routing if options else "uniform", program))
+        return estimate(program, machine(plan, options), read_routing(options.routing or UNIFORM, program))
 
 
-def searched(found: "Estimate", options: argparse.Namespace | None = None) -> "tuple[Mend, ...]":
+def without_effect(options: argparse.Namespace, *found: "Estimate") -> tuple[Diagnostic, ...]:
+    """A warning of `--routing` if none of the models has experts."""
+    if options.routing is None or any(each.has_experts for each in found):
+        return ()
+    said = "the model has" if len(found) == 1 else "the models have"
+    headline = f"`--routing` has no effect: {said} no experts"
+    return (Diagnostic("W002", headline, help=("leave it out",), severity=Severity.WARNING),)
+
+
+def searched(found: "Estimate", options: argparse.Namespace) -> "tuple[Mend, ...]":
     """For every bound that is broken the smallest change that keeps it."""
-    from moec.compiler.cost import can_retarget, decide, mend, retarget
+    from moec.compiler.cost import can_retarget, decide, estimate, mend, retarget
     from moec.compiler.pipeline import compile_plan
     from moec.dsl import PlanError
 
@@ -99,7 +128,7 @@ def searched(found: "Estimate", options: argparse.Namespace | None = None) -> "t
                 return None
             try:
                 program = retarget(traced, other) if can_retarget(traced, other) else compile_plan(other)
-                return estimated(other, program, options)
+                return estimate(program, machine(other, options), found.routing)
             except PlanError:
                 return None
 
@@ -156,13 +185,3 @@ def _trace(found: "Estimate") -> str:
     from moec.compiler.report.trace_json import trace_json
 
     return trace_json(found)
-
-
-def _write(path: str, text: str) -> None:
-    from moec.commands.replace_file import replace_file
-
-    try:
-        replace_file(Path(path), text.encode())
-    except OSError as fault:
-        help = "name a file in a folder that can be written"
-        raise plan_error("E507", f"{path} cannot be written: {fault.strerror}", help) from None

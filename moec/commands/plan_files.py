@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from moec.commands.replace_file import replace_file
+from moec.commands.tell import put, say
 from moec.dsl import Diagnostic, PlanError
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.format_plan import format_plan
@@ -37,9 +38,9 @@ def _format_input(check: bool) -> bool:
     data = sys.stdin.buffer.read(MOST_BYTES + 1)
     text = format_plan(source_of("standard input", data))
     if not check:
-        sys.stdout.write(text)
+        put(text)
     elif text.encode() != data:
-        print("standard input would change")
+        say("standard input would change")
     return text.encode() != data
 
 
@@ -51,7 +52,7 @@ def _format_file(path: str, check: bool) -> bool:
         return False
     if not check:
         _replace(path, text)
-    print(f"{path} would change" if check else f"{path} is formatted")
+    say(f"{path} would change" if check else f"{path} is formatted")
     return True
 
 

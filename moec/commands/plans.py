@@ -3,13 +3,14 @@
 import argparse
 
 from moec.commands.plan_files import format_files, write_starter
+from moec.commands.tell import put, say
 from moec.dsl.explain import explain, list_codes
 
 
 def new_command(options: argparse.Namespace, _: float) -> int:
     """`moec new`: write a plan to start from."""
     path = write_starter(options.name, options.output)
-    print(f"{path} is a small mixture of experts on 8 ranks", f"prove it: moec verify {path}", sep="\n")
+    say(f"{path} is a small mixture of experts on 8 ranks", f"prove it: moec verify {path}")
     return 0
 
 
@@ -20,5 +21,5 @@ def fmt_command(options: argparse.Namespace, _: float) -> int:
 
 def explain_command(options: argparse.Namespace, _: float) -> int:
     """`moec explain`: the page of a code, or all codes."""
-    print(list_codes() if options.code is None else explain(options.code), end="")
+    put(list_codes() if options.code is None else explain(options.code))
     return 0

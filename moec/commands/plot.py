@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from moec.commands.replace_file import replace_file
+from moec.commands.outputs import PAGE, check_output, write_output
+from moec.commands.tell import say
 from moec.dsl.diagnostics import PlanError, plan_error
 
 
@@ -11,14 +12,11 @@ def plot_command(options: argparse.Namespace, _: float) -> int:
     """`moec plot`: draw what main.py wrote with --log."""
     from moec.compiler.plot import plot_html
 
-    recorded = [_read(path, name) for path, name in zip(options.metrics, _names(options.metrics), strict=True)]
     target = options.output or str(Path(options.metrics[0]).with_suffix(".html"))
-    try:
-        replace_file(Path(target), plot_html(recorded).encode())
-    except OSError as fault:
-        help = "name a file in a folder that can be written: -o FILE"
-        raise plan_error("E507", f"{target} cannot be written: {fault.strerror}", help) from None
-    print(f"{target} shows {', '.join(f'{run.steps:,} steps of {run.name}' for run in recorded)}")
+    check_output(Path(target), PAGE)
+    recorded = [_read(path, name) for path, name in zip(options.metrics, _names(options.metrics), strict=True)]
+    write_output(Path(target), PAGE, plot_html(recorded))
+    say(f"{target} shows {', '.join(f'{run.steps:,} steps of {run.name}' for run in recorded)}")
     return 0
 
 

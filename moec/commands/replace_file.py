@@ -1,10 +1,11 @@
 """Replaces a file: it is whole at every moment."""
 
-import errno
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+
+from moec.dsl.plain_file import plain_file
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -20,12 +21,3 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             fresh.unlink()
-
-
-def plain_file(path: Path) -> Path:
-    """Where the links of a path lead: to a file, or to where there is nothing. Raises OSError for a device and such."""
-    target = Path(os.path.realpath(path))
-    if os.path.lexists(target) and not target.is_file():
-        code = errno.EISDIR if target.is_dir() else errno.ELOOP if target.is_symlink() else 0
-        raise OSError(code, os.strerror(code) if code else "it is no plain file")
-    return target

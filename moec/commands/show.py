@@ -6,6 +6,7 @@ import re
 import sys
 
 from moec.commands.steps import compiled, read
+from moec.commands.tell import say
 from moec.dsl import Plan
 from moec.dsl.diagnostics import plan_error
 from moec.dsl.show_mesh import show_mesh
@@ -22,14 +23,14 @@ def show_command(options: argparse.Namespace, _: float) -> int:
     elif options.after is not None:
         from moec.compiler.show import show_after
 
-        print(show_after(plan, options.after), end="")
+        say(show_after(plan, options.after).removesuffix("\n"))
     elif options.weights or options.program:
         from moec.compiler.show import show_program, show_weights
 
         show = show_weights if options.weights else show_program
-        print(show(compiled(plan)), end="")
+        say(show(compiled(plan)).removesuffix("\n"))
     else:
-        print(show_mesh(plan), end="")
+        say(show_mesh(plan).removesuffix("\n"))
     return 0
 
 
@@ -46,7 +47,7 @@ def _emitted(plan: Plan, kind: str, number: int, count: int) -> str:
 
 def _print_python(text: str) -> None:
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        print(text, end="")
+        say(text.removesuffix("\n"))
         return
     from rich.console import Console
     from rich.syntax import Syntax

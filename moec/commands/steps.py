@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from moec.commands.progress import working
 from moec.commands.tell import tell
 from moec.dsl import Plan, read_plan
+from moec.dsl.diagnostics import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def tell_own_faults(report: "Report") -> int:
     from moec.compiler.check import to_tell
 
     print("error: the programs that moec made of this plan fail moec's own check; nothing was written", file=sys.stderr)
-    print("\n".join(f"  {fault}" for fault in to_tell(report.faults)), file=sys.stderr)
+    print("\n".join(printable(f"  {fault}") for fault in to_tell(report.faults)), file=sys.stderr)
     print(" = help: the fault is in moec, not in the plan: please report it with the plan", file=sys.stderr)
     return 1
 

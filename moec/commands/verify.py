@@ -8,9 +8,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moec.commands.outputs import CERTIFICATE, check_output, write_output
 from moec.commands.progress import working
 from moec.commands.replace_file import replace_file
 from moec.commands.steps import MOST_PROCESSES, checked_record, compiled, default_folder, read
+from moec.commands.tell import say
 from moec.dsl.diagnostics import plan_error
 
 if TYPE_CHECKING:
@@ -31,9 +33,8 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
     from moec.compiler.verify import statement, verify
 
     output = default_folder(plan)
-    if options.certificate is not None and not Path(options.certificate).absolute().parent.is_dir():
-        headline = f"`{options.certificate}` cannot be written: its folder is not there"
-        raise plan_error("E502", headline, f"make the folder first: mkdir -p {Path(options.certificate).parent}")
+    if options.certificate is not None:
+        check_output(Path(options.certificate), CERTIFICATE)
     program = compiled(plan)
     with (
         redirect_stdout(sys.stderr),
@@ -42,23 +43,27 @@ def verify_command(options: argparse.Namespace, _: float) -> int:
         verdict = verify(plan, program, build, output, options.exact_shape, options.torchrun)
     certificate = _certify(verdict, build or output, options.certificate)
     if options.json:
-        print(json.dumps(_verdict_record(verdict) | {"certificate": str(certificate) if certificate else None}))
+        say(json.dumps(_verdict_record(verdict) | {"certificate": str(certificate) if certificate else None}))
     else:
         written = [f"written to {certificate}"] if certificate else []
-        print("\n".join((*statement(verdict), *verdict.faults, *written)))
+        say(*statement(verdict), *verdict.faults, *written)
     return 0 if verdict.equal else 1
 
 
 def _certify(verdict: "Verdict", folder: Path, elsewhere: str | None) -> Path | None:
     """Write down what was proved, beside the programs if they are there; where, or None."""
     from moec.compiler.verify.certificate import is_of, verified_certificate
-    from moec.runtime.certificate import CERTIFICATE
+    from moec.runtime import certificate
 
     if verdict.checked is None or (elsewhere is None and not is_of(folder, verdict.files)):
         return None
-    path = Path(elsewhere) if elsewhere is not None else folder / CERTIFICATE
+    text = verified_certificate(verdict, folder)
+    if elsewhere is not None:
+        write_output(Path(elsewhere), CERTIFICATE, text)
+        return Path(elsewhere)
+    path = folder / certificate.CERTIFICATE
     try:
-        replace_file(path, verified_certificate(verdict, folder).encode())
+        replace_file(path, text.encode())
     except OSError as fault:
         raise plan_error(
             "E502", f"`{path}` cannot be written: {fault.strerror}", "write it elsewhere: --certificate FILE"

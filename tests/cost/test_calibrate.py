@@ -236,6 +236,7 @@ def test_groups_lie_side_by_side():
         (["--device", "tpu"], "E115"),
         (["--name", "8 ranks"], "E113"),
         (["--name", "gpu"], "E113"),
+        (["--name", "h100"], "E113"),
         (["-o", "nowhere/hardware.toml"], "E507"),
         (["-o", "."], "E507"),
         (["-o", "mine.toml"], "E505"),

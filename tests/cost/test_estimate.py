@@ -13,13 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moec.compiler.build_model import build_model
 from moec.compiler.cost import Estimate, Practice, estimate, explain, machine_of, retarget
-from moec.compiler.cost.balance import UNIFORM, balance_of, read_routing
+from moec.compiler.cost.balance import balance_of
 from moec.compiler.cost.dry_run import dry_run
 from moec.compiler.cost.explain import EXPLAINED
 from moec.compiler.cost.formulas import Activations, elements_of_weights
 from moec.compiler.cost.model_flops import active_parameters, model_flops
 from moec.compiler.cost.passes import fullest
 from moec.compiler.cost.recorder import Recorder
+from moec.compiler.cost.routing import UNIFORM, read_routing
 from moec.compiler.emit import FULL, emit
 from moec.compiler.pipeline import compile_plan
 from moec.compiler.program import Program

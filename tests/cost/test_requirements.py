@@ -8,6 +8,7 @@ import pytest
 from moec.cli import main
 from moec.compiler.cost import machine_of
 from moec.compiler.cost.machine import read_table
+from moec.compiler.cost.read_hardware import wrong_fields
 from moec.dsl import PlanError, read_plan
 
 PLAN = """
@@ -107,6 +108,18 @@ def test_every_entry_of_the_table(name: str, tmp_path: Path) -> None:
         '[mine]\nlike = "h100"\nunits = 0',
         '[mine]\nlike = "h100"\nmemory_bandwidth = -1.0',
         '[mine]\nlike = "h100"\nmemory_bandwith = 1e9',
+        '[mine]\nlike = "h100"\nranks_per_node = 0.5',
+        '[mine]\nlike = "h100"\nranks_per_node = 4.7',
+        '[mine]\nlike = "h100"\nprocessor = "banana"',
+        '[mine]\nlike = "h100"\nattention = [5, 5]',
+        '[mine]\nlike = "h100"\ngrouped = 7',
+        '[mine]\nlike = "h100"\nunits = 0.3',
+        '[mine]\nlike = "h100"\ntile = 1e300',
+        '[mine]\nlike = "h100"\nlaunch = true',
+        '[mine]\nlike = "h100"\nmemory = nan',
+        f'[mine]\nlike = "h100"\nmemory = 1{"0" * 400}',
+        f"mine = {'[' * 100_000}",
+        '[mine]\nlike = "h100"\n[a100]\nlike = "h100"',
         "[gpu]\nunits = 3",
         "no toml",
     ],
@@ -118,6 +131,59 @@ def test_a_file_of_hardware_that_is_wrong(entry: str, tmp_path: Path) -> None:
     with pytest.raises(PlanError) as fault:
         machine_of(read_plan(str(path)), (file,))
     assert {diagnostic.code for diagnostic in fault.value.diagnostics} == {"E119"}
+
+
+@pytest.mark.parametrize("name", sorted(read_table()))
+def test_the_table_keeps_the_limits_of_plans(name: str) -> None:
+    assert list(wrong_fields(read_table()[name])) == []
+
+
+EXPERTS = """
+model m { layers = 2  hidden = 32  heads = 4  vocab = 64  seq = 32  experts { count = 4  hidden = 32  top_k = 1 } }
+mesh { ep = 2 }
+shard { batch, experts over ep }
+schedule gpipe { batch = 4 }
+hardware measured { }
+require { load_balance > 70 % }
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "compile", "run", "estimate", "report"])
+def test_a_plan_that_names_a_calibrated_machine(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command that reads its hardware takes the file that has it, and the rows that a run recorded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("moec.commands.start_ranks.start_ranks", lambda command: 0)
+    (tmp_path / "m.plan").write_text(EXPERTS, encoding="utf-8")
+    (tmp_path / "hw.toml").write_text('[measured]\nlike = "a100"\ntitle = "ours"\n', encoding="utf-8")
+    (tmp_path / "rows.json").write_text('{"step": 1, "experts": {"layers.0.ffn": [9, 0, 0, 0]}}', encoding="utf-8")
+    assert main([command, "m.plan"]) == 2
+    assert "error[E119]" in capsys.readouterr().err
+    assert main([command, "m.plan", "--hardware", "hw.toml"]) == 0
+    assert "BREAKS" not in capsys.readouterr().out
+    status = main([command, "m.plan", "--hardware", "hw.toml", "--routing", "rows.json"])
+    assert status == (1 if command == "check" else 0)
+    assert command == "report" or "BREAKS load_balance          50.0 %" in capsys.readouterr().out
+
+
+def test_routing_of_a_model_without_experts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "load_balance > 1 %", "estimate", "--routing", "zipf:2") == 0
+    out, err = capsys.readouterr()
+    assert "\nexperts " not in out and "zipf" not in out and err.count("`--routing` has no effect") == 1
+    assert run(tmp_path, "", "check", "--json", "--routing", "zipf:2") == 0
+    (warning,) = json.loads(capsys.readouterr().out)["diagnostics"]
+    assert warning["code"] == "W002" and "--routing" in warning["message"]
+
+
+def test_a_figure_is_explained_and_the_plan_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["estimate", "--explain", "world", "--mend"]
+    assert run(tmp_path, "world <= 2", *options) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("world = pp * dp\n") and "BREAKS world" in out and "--set mesh." in out
+    assert run(tmp_path, "world <= 2", *options, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["explanation"] and record["requirements"][0]["mend"]["passed"]
 
 
 def test_a_plan_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +285,7 @@ def test_bounds_on_both_sides_have_a_mend_each(tmp_path: Path, capsys: pytest.Ca
 
 def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "", "check", "--set", "hardware.memory=1 MiB") == 0
-    said = f"moec estimate {tmp_path / 'm.plan'} --set 'hardware.memory=1 MiB'"
+    said = f"moec estimate {tmp_path / 'm.plan'} '--set=hardware.memory=1 MiB'"
     assert said in capsys.readouterr().out
     assert main(["compare", *[str(tmp_path / "m.plan")] * 2, "--set", "hardware.memory=1 MiB"]) == 0
     assert "NO" in capsys.readouterr().out

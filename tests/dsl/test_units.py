@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from moec.dsl.units import BYTES, PLAIN, SECONDS, TOKEN_RATE, Misspelt, Quantity, read_literal
+from moec.dsl.units import BYTE_RATE, BYTES, PLAIN, SECONDS, TOKEN_RATE, Misspelt, Quantity, read_literal
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from moec.dsl.units import BYTES, PLAIN, SECONDS, TOKEN_RATE, Misspelt, Quantity
         ("50ms", Quantity(Fraction(1, 20), SECONDS)),
         ("20 %", Quantity(Fraction(1, 5))),
         ("20_000 tokens/s", Quantity(Fraction(20_000), TOKEN_RATE)),
+        ("5 B/s", Quantity(Fraction(5), BYTE_RATE)),
     ],
 )
 def test_literal(text: str, quantity: Quantity) -> None:

@@ -119,7 +119,7 @@ def test_it_goes_where_it_is_told(folder: Path, capsys: pytest.CaptureFixture[st
     assert "written to mine.json" in capsys.readouterr().out
     assert json.loads(Path("mine.json").read_text(encoding="utf-8"))["numbers"] and record(folder) == before
     assert moec("verify", "--certificate", "no/where/mine.json") == 2
-    assert "error[E502]" in capsys.readouterr().err
+    assert "error[E507]" in capsys.readouterr().err
 
 
 def test_programs_that_are_not_in_the_folder_get_none_there(folder: Path) -> None:

@@ -8,6 +8,7 @@ from moec.compiler.cost.calibrate.order import PRECISIONS, Precision
 from moec.compiler.cost.calibrate.timings import Timing
 from moec.compiler.cost.kernels import Kind, seconds
 from moec.compiler.cost.machine import Machine
+from moec.compiler.cost.read_hardware import most
 
 _TILES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -54,7 +55,8 @@ def _fit_products(timings: Sequence[Timing], machine: Machine) -> Machine:
     """A call that stands alone costs less than one in a program: `launch` is its own here, and is not kept."""
 
     def vary(m: Machine, values: Sequence[float]) -> Machine:
-        return replace(m, compute=values[0], depth=max(1.0, values[1]), launch=values[2], grouped=values[3])
+        depth, grouped = max(1.0, values[1]), min(most("grouped"), values[3])
+        return replace(m, compute=values[0], depth=depth, launch=values[2], grouped=grouped)
 
     start = (1e11, 16.0, 1e-6, 1.0)
     fits = [_fit(timings, replace(machine, tile=tile), vary, start) for tile in _TILES]
@@ -64,8 +66,18 @@ def _fit_products(timings: Sequence[Timing], machine: Machine) -> Machine:
 
 def _fit_attention(timings: Sequence[Timing], main: Precision, machine: Machine) -> Machine:
     forward, backward = _of(timings, main, "attention"), _of(timings, main, "attention_backward")
-    machine = _fit(forward, machine, lambda m, v: replace(m, attention=(v[0], m.attention[1])), (0.5,))
-    return _fit(backward, machine, lambda m, v: replace(m, attention=(m.attention[0], v[0])), (0.5,))
+    machine = _fit(
+        forward,
+        machine,
+        lambda m, v: replace(m, attention=(min(most("attention_forward"), v[0]), m.attention[1])),
+        (0.5,),
+    )
+    return _fit(
+        backward,
+        machine,
+        lambda m, v: replace(m, attention=(m.attention[0], min(most("attention_backward"), v[0]))),
+        (0.5,),
+    )
 
 
 def _fit(

@@ -8,6 +8,7 @@ import torch
 from plain import read_plainly, save, trained
 from safetensors.torch import load_file, save_file
 
+from moec.commands.outputs import WEIGHTS, check_output
 from moec.runtime.checkpoint.export import export
 from moec.runtime.checkpoint.read import Checkpoint
 from moec.runtime.given_files import fingerprint
@@ -28,6 +29,7 @@ def test_one_file(saved, tmp_path):
     with Checkpoint.open(folder) as checkpoint:
         assert export(checkpoint, tmp_path / "m.safetensors", None, 10**9) == [tmp_path / "m.safetensors"]
         assert export(checkpoint, tmp_path / "half.safetensors", torch.bfloat16, 10**9)
+    check_output(tmp_path / "m.safetensors", WEIGHTS)
     found, half = load_file(tmp_path / "m.safetensors"), load_file(tmp_path / "half.safetensors")
     state = read_plainly(folder).tensors
     assert list(found) and found.keys() == half.keys() == made.job.weights.keys()
