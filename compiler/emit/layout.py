@@ -64,6 +64,11 @@ def paragraph(text: str, indent: int, width: int = WIDTH) -> str:
     return f"\n\n{space}".join(filled) + (f"\n{space}" if len(filled) > 1 else "")
 
 
+def whole(text: str) -> str:
+    """Text that a paragraph does not break."""
+    return text.replace(" ", "\u00a0")
+
+
 def in_docstring(text: str) -> str:
     """Text of the plan or of the model as it may stand in a docstring, and never end it or its line."""
     escaped = {"\\": "\\\\", '"': '\\"'}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
+from moec.compiler.emit.layout import whole
 from moec.compiler.emit.sizes_text import SizeNames
 from moec.compiler.placement import Axes, Placement
 from moec.compiler.program import Collective, Program, Stage, Unit, Value
@@ -39,7 +40,9 @@ def signature_text(program: Program, sizes: SizeNames, values: Sequence[tuple[st
         rows = "N" if value.ragged else ""
         shape = [rows, *sizes.shape(value)[-1:]] if rows else list(sizes.shape(value))
         types = type_text(program, value)
-        text = f"[{', '.join(shape)}]{'' if types == 'I' else f'  {types}'}"
+        text = "  ".join(
+            whole(part) for part in (f"[{', '.join(shape)}]", *([] if types == "I" else types.split("  ")))
+        )
         groups.setdefault(text, []).append(name)
     return ";  ".join(f"{', '.join(names)} {text}" for text, names in groups.items())
 

@@ -61,8 +61,8 @@ def embed(tokens, embed):
 
 
 def embed_forward(tokens, w, tape):
-    """embed.  tokens [LOCAL_BATCH, SEQ]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep
-    S(batch)"""
+    """embed.  tokens [LOCAL_BATCH, SEQ]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]
+    dp, ep S(batch)"""
     x = tape.run(embed, tokens, w.embed)
     x = all_reduce(x, "tp")  # 16 MiB x 4: P -> I
     return x
@@ -130,8 +130,8 @@ def read_slots(rows, prob, slot):
 
 
 def add(x, ffn_out):
-    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep
-    S(batch)"""
+    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]
+    dp, ep S(batch)"""
     return x + ffn_out
 
 

@@ -103,8 +103,8 @@ def read_slots(rows, prob, slot):
 
 
 def add(x, ffn_out):
-    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep
-    S(batch)"""
+    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]
+    dp, ep S(batch)"""
     return x + ffn_out
 
 

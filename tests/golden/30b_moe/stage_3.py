@@ -122,8 +122,8 @@ def read_slots(rows, prob, slot):
 
 
 def add(x, ffn_out):
-    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep
-    S(batch)"""
+    """x, ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  ->  x [LOCAL_BATCH, SEQ, HIDDEN]
+    dp, ep S(batch)"""
     return x + ffn_out
 
 
@@ -170,8 +170,8 @@ def norm(x, norm):
 def head(x, head):
     """x [LOCAL_BATCH, SEQ, HIDDEN]  dp, ep S(batch)  tp R
 
-    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp, ep S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp, ep
-    S(batch)  tp P(max)
+    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp, ep S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]
+    dp, ep S(batch)  tp P(max)
     """
     logits = F.linear(x, head).to(FLOAT)
     h = logits.transpose(1, 2)

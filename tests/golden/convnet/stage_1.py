@@ -58,8 +58,8 @@ def add(x, down_out):
 
 
 def block_forward(x, w, tape):
-    """blocks.2 to blocks.3.  x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  ->  x [LOCAL_BATCH, WIDTH, 8, 8]  x
-    S(batch)"""
+    """blocks.2 to blocks.3.  x [LOCAL_BATCH, WIDTH, 8, 8]  x S(batch)  ->  x [LOCAL_BATCH, WIDTH, 8, 8]
+    x S(batch)"""
     down_bias = first(w.down_bias, "y")
     norm_out = tape.run(norm, x, w.norm, w.norm_bias)
     down_out = tape.run(up_down, norm_out, down_bias, w.up, w.up_bias, w.down)

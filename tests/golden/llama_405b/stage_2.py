@@ -92,8 +92,8 @@ def attn(h, cos, sin, wqkv, wo):
 
 
 def ffn_norm(x, attn_out, ffn_norm):
-    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  ->  x, h [LOCAL_BATCH, SEQ, HIDDEN]  dp
-    S(batch)"""
+    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  ->  x, h [LOCAL_BATCH, SEQ, HIDDEN]
+    dp S(batch)"""
     x = x + attn_out
     h = F.rms_norm(x, (HIDDEN,), ffn_norm, 1e-05)
     return x, h

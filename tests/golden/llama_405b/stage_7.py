@@ -99,8 +99,8 @@ def attn(h, cos, sin, wqkv, wo):
 
 
 def ffn_norm(x, attn_out, ffn_norm):
-    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  ->  x, h [LOCAL_BATCH, SEQ, HIDDEN]  dp
-    S(batch)"""
+    """x, attn_out [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  ->  x, h [LOCAL_BATCH, SEQ, HIDDEN]
+    dp S(batch)"""
     x = x + attn_out
     h = F.rms_norm(x, (HIDDEN,), ffn_norm, 1e-05)
     return x, h
@@ -155,8 +155,8 @@ def norm(x, norm):
 def head(x, head):
     """x [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp R
 
-    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp S(batch)  tp
-    P(max)
+    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp S(batch)
+    tp P(max)
     """
     logits = F.linear(x, head).to(FLOAT)
     h = logits.transpose(1, 2)
@@ -165,8 +165,8 @@ def head(x, head):
 
 
 def class_sums(h, top, labels):
-    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]  dp
-    S(batch)
+    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]
+    dp S(batch)
 
     ->  sums [2, LOCAL_BATCH, SEQ]  dp S(batch)  tp P
     """

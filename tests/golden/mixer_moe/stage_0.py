@@ -96,8 +96,8 @@ def experts(rows, up, down):
 
 
 def read_slots(rows, prob, slot):
-    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 2]  ep
-    S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 2]  ep S(batch)
+    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, WIDTH]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 2]
+    ep S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 2]  ep S(batch)
 
     ->  experts_out [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  tp P
     """
@@ -110,8 +110,8 @@ def add(x, experts_out):
 
 
 def block_forward(x, w, tape):
-    """blocks.0 to blocks.1.  x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, WIDTH]  ep
-    S(batch)"""
+    """blocks.0 to blocks.1.  x [LOCAL_BATCH, SEQ, WIDTH]  ep S(batch)  ->  x [LOCAL_BATCH, SEQ, WIDTH]
+    ep S(batch)"""
     mix_down_bias = first(w.mix_down_bias, "tp")
     columns = tape.run(mix_norm, x, w.mix_norm, w.mix_norm_bias)
     h = tape.run(mix_up_mix_down, columns, mix_down_bias, w.mix_up, w.mix_up_bias, w.mix_down)

@@ -146,8 +146,8 @@ def ffn(arrivals, rows, up, gate, down):
 
 
 def collect_rows(rows, prob, expert, x):
-    """rows [N, HIDDEN]  dp, tp S(batch);  prob, expert [LOCAL_BATCH, LOCAL_SEQ, 2]  dp S(batch)  tp
-    S(seq);  x [LOCAL_BATCH, LOCAL_SEQ, HIDDEN]  dp S(batch)  tp S(seq)
+    """rows [N, HIDDEN]  dp, tp S(batch);  prob, expert [LOCAL_BATCH, LOCAL_SEQ, 2]  dp S(batch)
+    tp S(seq);  x [LOCAL_BATCH, LOCAL_SEQ, HIDDEN]  dp S(batch)  tp S(seq)
 
     ->  x [LOCAL_BATCH, LOCAL_SEQ, HIDDEN]  dp S(batch)  tp S(seq)
     """
@@ -200,8 +200,8 @@ def norm(x, norm):
 def head(x, head):
     """x [LOCAL_BATCH, SEQ, HIDDEN]  dp S(batch)  tp R
 
-    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp S(batch)  tp
-    P(max)
+    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  dp S(batch)
+    tp P(max)
     """
     logits = F.linear(x, head).to(FLOAT)
     h = logits.transpose(1, 2)
@@ -210,8 +210,8 @@ def head(x, head):
 
 
 def class_sums(h, top, labels):
-    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]  dp
-    S(batch)
+    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  dp S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]
+    dp S(batch)
 
     ->  sums [2, LOCAL_BATCH, SEQ]  dp S(batch)  tp P
     """
@@ -219,8 +219,8 @@ def class_sums(h, top, labels):
 
 
 def cross_entropy_of_sums(sums, labels):
-    """sums [2, LOCAL_BATCH, LOCAL_SEQ]  dp S(batch)  tp S(seq);  labels [LOCAL_BATCH, LOCAL_SEQ]  dp
-    S(batch)  tp S(seq)
+    """sums [2, LOCAL_BATCH, LOCAL_SEQ]  dp S(batch)  tp S(seq);  labels [LOCAL_BATCH, LOCAL_SEQ]
+    dp S(batch)  tp S(seq)
 
     ->  loss []  dp, tp P
     """

@@ -118,8 +118,8 @@ def ffn(rows, up, down):
 
 
 def read_slots(rows, prob, slot):
-    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]  ep
-    S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 1]  ep S(batch)
+    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]
+    ep S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 1]  ep S(batch)
 
     ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
     """

@@ -111,8 +111,8 @@ def ffn(rows, up, down):
 
 
 def read_slots(rows, prob, slot):
-    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]  ep
-    S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 1]  ep S(batch)
+    """rows [EXPERTS, LOCAL_BATCH, CAPACITY, HIDDEN]  ep S(batch)  tp P;  prob [LOCAL_BATCH, SEQ, 1]
+    ep S(batch)  tp R;  slot [LOCAL_BATCH, SEQ, 1]  ep S(batch)
 
     ->  ffn_out [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp P
     """
@@ -167,8 +167,8 @@ def norm(x, norm):
 def head(x, head):
     """x [LOCAL_BATCH, SEQ, HIDDEN]  ep S(batch)  tp R
 
-    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  ep S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  ep S(batch)  tp
-    P(max)
+    ->  h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  ep S(batch)  tp S(vocab);  top [LOCAL_BATCH, SEQ]  ep S(batch)
+    tp P(max)
     """
     logits = F.linear(x, head).to(FLOAT)
     h = logits.transpose(1, 2)
@@ -177,8 +177,8 @@ def head(x, head):
 
 
 def class_sums(h, top, labels):
-    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  ep S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]  ep
-    S(batch)
+    """h [LOCAL_BATCH, LOCAL_VOCAB, SEQ]  ep S(batch)  tp S(vocab);  top, labels [LOCAL_BATCH, SEQ]
+    ep S(batch)
 
     ->  sums [2, LOCAL_BATCH, SEQ]  ep S(batch)  tp P
     """
