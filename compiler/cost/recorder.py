@@ -107,7 +107,8 @@ class Recorder:
 
     def alive(self) -> list[Storage]:
         """Those storages."""
-        gone = [key for key, (storage, _) in self._sizes.items() if storage.expired()]
+        expired = torch.UntypedStorage._expired  # as StorageWeakRef.expired, for all of them after every event
+        gone = [key for key, (storage, _) in self._sizes.items() if expired(storage.cdata)]
         for key in gone:
             del self._sizes[key]
             self._freed.append(self._numbers.pop(key))
