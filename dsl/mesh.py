@@ -79,12 +79,17 @@ class Mesh:
 
     def group(self, rank: int, atoms: tuple[str, ...]) -> tuple[int, ...]:
         """The ranks that differ from `rank` in these atoms only, ordered by these atoms, the first the major."""
-        at, sizes = self.coordinates(rank), {atom.name: atom.size for atom in self.atoms}
-        ranks = [rank - sum(at[name] * self._strides[name] for name in atoms)]
+        sizes = {atom.name: atom.size for atom in self.atoms}
+        ranks = [self.first(rank, atoms)]
         for name in atoms:
             stride = self._strides[name]
             ranks = [first + step * stride for first in ranks for step in range(sizes[name])]
         return tuple(ranks)
+
+    def first(self, rank: int, atoms: tuple[str, ...]) -> int:
+        """The first rank of that group."""
+        at = self.coordinates(rank)
+        return rank - sum(at[name] * self._strides[name] for name in atoms)
 
     def index(self, rank: int, atoms: tuple[str, ...]) -> int:
         """The position of `rank` in its group over these atoms."""

@@ -16,8 +16,6 @@ nothing is said.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 
 from moec.compiler.check.execute import Counted, Effects
 from moec.compiler.check.faults import Fault
@@ -49,7 +47,10 @@ class Differs:
 
     @staticmethod
     def any(found: "Iterable[Differs]") -> "Differs":
-        return reduce(or_, found, Differs())
+        every = list(found)
+        return Differs(
+            NOTHING.union(*[each.surely for each in every]), NOTHING.union(*[each.perhaps for each in every])
+        )
 
 
 SAME = ("all_reduce", "all_reduce_max", "all_gather", "gather_counts", "gather_rows")

@@ -29,6 +29,7 @@ class RankWriter:
     sizing: int
     _groups: list[tuple[str, Axes, tuple[int, ...]]] = field(init=False)
     _slices: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+    _group_texts: dict[tuple[Axes, tuple[int, ...], int], str] = field(default_factory=dict)  # by the first member
 
     def __post_init__(self) -> None:
         self._groups = groups_of(self.program, self.stage, self.text)
@@ -60,13 +61,17 @@ class RankWriter:
         return ranks[1] - ranks[0] if len(ranks) > 1 else 0
 
     def _group_text(self, rank: int, axes: Axes, stages: tuple[int, ...]) -> str:
-        """The ranks of a group: a range where they lie evenly."""
+        """The ranks of a group: a range where they lie evenly. All its members have the same text."""
         mesh = self.program.plan.mesh
-        if not stages:
-            return _ranks_text(mesh.group(rank, axes))
         stride = self._stage_stride()
-        base = rank - self.stage.index * stride
-        return _ranks_text([other + stage * stride for stage in stages for other in mesh.group(base, axes)])
+        base = rank - self.stage.index * stride if stages else rank
+        key = axes, stages, mesh.first(base, axes)
+        if key not in self._group_texts:
+            group = mesh.group(base, axes)
+            self._group_texts[key] = _ranks_text(
+                [other + stage * stride for stage in stages for other in group] if stages else group
+            )
+        return self._group_texts[key]
 
     def _slices_of(self, rank: int) -> list[tuple[str, list[tuple[str, str]]]]:
         found = []
