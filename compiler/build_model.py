@@ -126,7 +126,7 @@ def _load(model: Imported) -> type[nn.Module]:
 def _construct(model: Imported, kind: type[nn.Module], arguments: Mapping[str, Argument]) -> nn.Module:
     try:
         with undrawn():
-            return kind(**arguments).to(torch.bfloat16)
+            return kind(**arguments).to("meta", torch.bfloat16)
     except (Exception, SystemExit) as fault:
         help = "it is given what stands in `model { ... }`, and then the same with what stands in `small { ... }`"
         raise _fault(model, "E402", f"`{model.target}` cannot be constructed: {_said(fault)}", help) from None

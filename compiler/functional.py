@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Node
 
 from moec.compiler.recorded import Given, Recorded, note, place_of
@@ -17,16 +17,22 @@ from moec.dsl.diagnostics import plan_error
 _BETWEEN = (str(Path(torch.__file__).parent), str(Path(__file__).with_name("on_meta.py")))
 """Where frames are that lie between the model's code and an operator."""
 
+_WRITTEN = {
+    OutputKind.BUFFER_MUTATION: "buffer",
+    OutputKind.PARAMETER_MUTATION: "weight",
+    OutputKind.USER_INPUT_MUTATION: "argument",
+}
+
 
 def record_functional(module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> Recorded:
     """The operators of a forward without any that writes; raises PlanError if a buffer is written."""
     with warnings.catch_warnings():  # of its own use of torch
         warnings.simplefilter("ignore", FutureWarning)
         exported = torch.export.export(module, tuple(args), dict(kwargs), strict=False).run_decompositions({})
-    for name in exported.graph_signature.buffers_to_mutate.values():
-        raise plan_error(
-            "E406", f"the model writes its buffer `{name}` in its forward", "keep state out of the forward"
-        )
+    for spec in exported.graph_signature.output_specs:
+        if spec.kind in _WRITTEN:
+            headline = f"the model writes its {_WRITTEN[spec.kind]} `{spec.target}` in its forward"
+            raise plan_error("E406", headline, "make a new tensor, and keep state out of the forward")
     nodes = tuple(node for node in exported.graph.nodes if not _is_noise(node))
     for node in nodes:
         stack = list((node.meta.get("nn_module_stack") or {}).values())

@@ -21,11 +21,36 @@ def merge(records: Sequence[Recorded], sizes: Sizes, prefix: str, shared: Mappin
     """One graph of all records; `prefix` is the module path of what was recorded."""
     graphs = [record.nodes for record in records]
     targets = [[str(node.target) for node in graph if node.op == "call_function"] for graph in graphs]
-    if any(other != targets[0] for other in targets):
-        raise plan_error(
-            "E404", "the small arguments change which operators run", "choose `small` arguments of the same structure"
-        )
+    if any(other != targets[0] for other in targets) or len({len(graph) for graph in graphs}) > 1:
+        raise _other_structure()
     return _Merger(records, sizes, prefix, shared).graph(list(zip(*graphs, strict=True)))
+
+
+def _other_structure() -> PlanError:
+    headline = "the small arguments change which operators run, or what they read"
+    return plan_error("E404", headline, "choose `small` arguments of the same structure")
+
+
+def _shape(value: object) -> object:
+    """What is the same of an argument at every sizing: all of it but a number."""
+    if isinstance(value, Node):
+        return value.name
+    if isinstance(value, list | tuple):
+        return len(value)
+    return int if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _positional(node: Node, count: int) -> list[object]:
+    """So many arguments: those that are left out, as torch does with what a schema has itself, are put in."""
+    schema = getattr(node.target, "_schema", None)
+    missing = schema.arguments[len(node.args) : count] if schema is not None else ()
+    return [*node.args, *(argument.default_value for argument in missing)]
+
+
+def _named(node: Node, key: str) -> object:
+    schema = getattr(node.target, "_schema", None)
+    known = {argument.name: argument.default_value for argument in schema.arguments} if schema is not None else {}
+    return node.kwargs.get(key, known.get(key))
 
 
 @dataclass(slots=True)
@@ -117,14 +142,17 @@ class _Merger:
             raise self._random(first, target)
         target = "aten.contiguous" if target == "aten.clone" else target
         names = _argument_names(first)
+        most = max(len(node.args) for node in nodes)
         args = tuple(
             self._argument(pair, names[place] if place < len(names) else "size")
-            for place, pair in enumerate(zip(*(node.args for node in nodes), strict=True))
+            for place, pair in enumerate(zip(*(_positional(node, most) for node in nodes), strict=True))
         )
+        keys = dict.fromkeys(key for node in nodes for key in node.kwargs)
+        named = {key: tuple(_named(node, key) for node in nodes) for key in keys}
         kwargs = tuple(
-            (key, self._argument(tuple(node.kwargs[key] for node in nodes), key))
-            for key in first.kwargs
-            if key not in ("pin_memory", "layout", "device", "memory_format") and first.kwargs[key] is not None
+            (key, self._argument(values, key))
+            for key, values in named.items()
+            if key not in ("pin_memory", "layout", "device", "memory_format") and any(x is not None for x in values)
         )
         parts = several(first)
         if parts is not None:
@@ -164,6 +192,8 @@ class _Merger:
 
     def _argument(self, values: tuple[object, ...], name: str) -> Argument:
         first = values[0]
+        if any(_shape(value) != _shape(first) for value in values):
+            raise _other_structure()
         if isinstance(first, Node):
             return Ref(self._name(first))
         if isinstance(first, list | tuple):

@@ -56,7 +56,7 @@ def _record(module: nn.Module, args: Sequence[object], kwargs: Mapping[str, obje
         recording.give(f"b_{_word(name)}", x, Given("buffer", name))
     for name, x in _named_inputs(module, args, kwargs):
         recording.give(name, x, Given("input", name))
-    with _keeping_nothing(module), recording.running():
+    with _keeping_nothing(module, (args, kwargs)), recording.running():
         result = module(*args, **kwargs)
     return recording.recorded(tensors_of(result))
 
@@ -139,6 +139,9 @@ class _Recording(ProxyTorchDispatchMode):
         return result
 
     def _node(self, x: Tensor) -> Node:
+        if x._backward_hooks:
+            headline = "the model has a hook on a gradient"
+            raise plan_error("E407", headline, *_shown(_frames()), "write what it does in the forward")
         if x not in self._node_of:
             name = self._attributes.get(id(x), "")
             self.give(f"c_{_word(name) or 'number'}", x, Given("constant", name, x))
@@ -161,22 +164,38 @@ def _exporting() -> Iterator[None]:
 
 
 @contextmanager
-def _keeping_nothing(module: nn.Module) -> Iterator[None]:
-    """Raises PlanError for a tensor that a forward leaves in one of its modules; they are put back as they were."""
+def _keeping_nothing(module: nn.Module, arguments: object) -> Iterator[None]:
+    """Raises PlanError for a tensor that a forward leaves in one of its modules, or in what it is given.
+
+    Attributes are put back as they were.
+    """
     before = [(path, part, dict(vars(part)), dict(part._buffers)) for path, part in module.named_modules()]
+    held = dict(_held(before, arguments))
     try:
         yield
-        for path, part, attributes, buffers in before:
-            for known, now in ((attributes, vars(part)), (buffers, part._buffers)):
-                for name, value in now.items():
-                    if known.get(name) is not value and tensors_of(value):
-                        headline = f"the model writes `{f'{path}.{name}'.lstrip('.')}` in its forward"
-                        raise plan_error("E406", headline, "keep state out of the forward")
+        for name, tensors in _held([(path, part, vars(part), part._buffers) for path, part, *_ in before], arguments):
+            known = {id(x) for x in held.get(name, ())}
+            if any(id(x) not in known for x in tensors):
+                what = f"writes `{name}`" if name else "adds a tensor to an argument"
+                raise plan_error("E406", f"the model {what} in its forward", "return it instead")
     finally:
         for _, part, attributes, buffers in before:
             part.__dict__ = attributes
             part._buffers.clear()
             part._buffers.update(buffers)
+
+
+def _held(
+    parts: Sequence[tuple[str, nn.Module, Mapping[str, object], Mapping[str, object]]], arguments: object
+) -> list[tuple[str, list[Tensor]]]:
+    """The tensors that attributes, lists and dicts in them, and arguments (under no name) hold."""
+    found = [
+        (f"{path}.{name}".lstrip("."), tensors_of(value))
+        for path, _, attributes, buffers in parts
+        for name, value in (*attributes.items(), *buffers.items())
+        if name not in ("_buffers", "_modules")
+    ]
+    return [*found, ("", tensors_of(arguments))]
 
 
 def _frames() -> tuple[Frame, ...]:
@@ -193,14 +212,19 @@ def _frames() -> tuple[Frame, ...]:
 
 def _refuse_unseen(frames: tuple[Frame, ...]) -> None:
     """Raise PlanError under a mode that an operator does not show, and that a program would lack."""
-    place = [f"{at.file}:{at.line}: {at.code}" for at in frames[-1:]]
+    place = _shown(frames)
     if not torch.is_grad_enabled():
         headline = "the model uses `torch.no_grad()`, its like or a torch.autograd.Function in its forward"
-        raise plan_error("E407", headline, *place, "write `x.detach()` for what needs no gradient")
+        help = "write `x.detach()` for what needs no gradient, `use_reentrant=False` for a checkpoint"
+        raise plan_error("E407", headline, *place, help)
     if any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
         headline = "the model uses `torch.autocast` in its forward"
         help = "take it out: the plan's `precision` says the type, and `x.float()` casts"
         raise plan_error("E407", headline, *place, help)
+
+
+def _shown(frames: tuple[Frame, ...]) -> list[str]:
+    return [f"{at.file}:{at.line}: {at.code}" for at in frames[-1:]]
 
 
 def _named_inputs(

@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +29,7 @@ from moec.compiler.sizes import Sizes
 from moec.compiler.unique import unique
 from moec.compiler.untraceable import untraceable
 from moec.dsl.diagnostics import plan_error
-from moec.runtime.dispatch_mode import DispatchMode
+from moec.runtime.dispatch_mode import DispatchMode, tensors_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def trace(model: Model) -> Traced:
     for calls in zip(*records, strict=True):
         path = calls[0].path
         if kind_of[path] not in kinds:
+            _check_lasting(model.modules[0].get_submodule(path), calls[0])
             recorded = [
                 record(module.get_submodule(path), *_unlike(call.args, call.kwargs))
                 for module, call in zip(model.modules, calls, strict=True)
@@ -85,21 +89,33 @@ class _Call:
 
 
 class _Hash(DispatchMode):
-    """Hashes operators with shapes, constants and the names of the element's own parameters."""
+    """Hashes operators with shapes, constants, the names of the element's own parameters, and what reads what."""
 
-    def __init__(self, element: nn.Module) -> None:
+    def __init__(self, element: nn.Module, given: Sequence[Tensor]) -> None:
         super().__init__()
         self.digest = hashlib.blake2b(digest_size=16)
         self._names = {id(p): name for name, p in (*element.named_parameters(), *element.named_buffers())}
+        self._numbers: dict[int, int] = {}  # of all other tensors, as they come
+        self._alive: list[Tensor] = []
+        self.note(given)
+
+    def note(self, tensors: Sequence[Tensor]) -> None:
+        self.digest.update(f"{[self._describe(x) for x in tensors]}\n".encode())
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         described = tree_map_only(Tensor, self._describe, (args, kwargs or {}))
         self.digest.update(f"{func} {described}\n".encode())
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self.note(tensors_of(result))
+        return result
 
     def _describe(self, x: Tensor) -> str:
-        frozen = "" if x.requires_grad or id(x) not in self._names else "frozen"
-        return f"{self._names.get(id(x), '')}{frozen}{tuple(x.shape)}{x.dtype}"
+        if id(x) in self._names:
+            return f"{self._names[id(x)]}{'' if x.requires_grad else 'frozen'}{tuple(x.shape)}{x.dtype}"
+        if id(x) not in self._numbers:
+            self._numbers[id(x)] = len(self._numbers)
+            self._alive.append(x)
+        return f"{self._numbers[id(x)]}{tuple(x.shape)}{x.dtype}"
 
 
 def _elements(module: nn.Module, path: str = "") -> list[tuple[str, nn.Module]]:
@@ -136,13 +152,9 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
             if twin is not None and twin.spec is not None:
                 calls.append(_Call(path, args, kwargs, twin.hash, twin.outputs, twin.spec))
                 return tree_unflatten(twin.outputs, twin.spec)
-            with _Hash(element) as mode:
-                result = forward(*args, **kwargs)
-            outputs, spec = tree_flatten(result)
-            layout = f"{[x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor)]}{spec}"
-            mode.digest.update(f"{type(element).__qualname__}{layout}".encode())
-            digest = alike.get(path) or mode.digest.hexdigest()
-            known[likeness] = _Call(path, args, kwargs, digest, outputs, spec)
+            result, call = _run(path, element, forward, args, kwargs)
+            call.hash = alike.get(path) or call.hash
+            known[likeness] = call
             calls.append(known[likeness])
             return result
 
@@ -150,6 +162,7 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
 
     with ExitStack() as stack:
         for path, element in _elements(module):
+            _refuse_hooks(path, element)
             stack.enter_context(_forward_as(element, recorder(path, element, element.forward)))
         try:
             with on_meta():
@@ -158,6 +171,39 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
             raise untraceable(error) from error
     _check_result(result)
     return calls
+
+
+def _run(
+    path: str,
+    element: nn.Module,
+    forward: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> tuple[object, _Call]:
+    """What an element gives, and its call with the hash of what it does."""
+    with _Hash(element, tensors_of((args, kwargs))) as mode:
+        result = forward(*args, **kwargs)
+    outputs, spec = tree_flatten(result)
+    mode.note(tensors_of(outputs))
+    layout = f"{[x for x in tree_flatten((args, kwargs))[0] if not isinstance(x, Tensor)]}{spec}"
+    mode.digest.update(f"{type(element).__qualname__}{layout}".encode())
+    return result, _Call(path, args, kwargs, mode.digest.hexdigest(), outputs, spec)
+
+
+def _check_lasting(element: nn.Module, call: _Call) -> None:
+    """Raise PlanError if an element does something else by now than it did: what it is given, or has, has changed."""
+    with on_meta():
+        again = _run(call.path, element, element.forward, call.args, call.kwargs)[1]
+    if again.hash != call.hash:
+        headline = f"what `{call.path}` is given, or holds, changes after it has run"
+        raise plan_error("E406", headline, "pass numbers and tensors, and keep state out of the forward")
+
+
+def _refuse_hooks(path: str, element: nn.Module) -> None:
+    """Raise PlanError for hooks of an element, or on gradients of its weights: its operators do not show them."""
+    hooks = (element._forward_hooks, element._forward_pre_hooks, element._backward_hooks, element._backward_pre_hooks)
+    if any(hooks) or any(weight._backward_hooks for weight in element.parameters()):
+        raise plan_error("E407", f"`{path}` has a hook", "write what it does in the forward")
 
 
 def _check_result(result: object) -> None:
@@ -178,7 +224,10 @@ def _check_result(result: object) -> None:
 
 
 def _likeness(element: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
-    """What an element and its call are made of: equal for two only if their operators are; what is unknown differs."""
+    """What an element and its call are made of: equal for two only if their operators are.
+
+    What is unknown differs, even from itself: it may have changed since.
+    """
     leaves, spec = tree_flatten((args, kwargs))
     seen: dict[int, int] = {}  # tensors that are one are one in both
     parts: list[object] = [spec, *(_shown(leaf, seen) for leaf in leaves)]
@@ -197,10 +246,15 @@ def _shown(value: object, seen: dict[int, int]) -> str:
             return f"{{{', '.join(f'{key}: {_shown(item, seen)}' for key, item in value.items())}}}"
         case tuple() | list() | set():
             return f"{type(value).__name__}({', '.join(_shown(item, seen) for item in value)})"
-        case int() | float() | str() | None | torch.dtype() | torch.device():
+        case int() | float() | str() | None | torch.dtype() | torch.device() | torch.Size() | Enum():
             return repr(value)
-        case _:
+        case FunctionType() | BuiltinFunctionType() | ModuleType() | type():
             return f"{type(value).__name__} {id(value)}"
+        case _:
+            return f"{type(value).__name__} {next(_UNLIKE)}"
+
+
+_UNLIKE = count()
 
 
 class _forward_as(AbstractContextManager[None]):
@@ -290,7 +344,9 @@ class _Stub(nn.Module):
     def forward(self, *args: object, **kwargs: object) -> object:
         number, call = self._waiting[self._turn % len(self._waiting)]
         self._turn += 1
-        tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        tensors = tensors_of((args, kwargs))
+        if sum(isinstance(x, Tensor) for x in call.outputs) > 1:  # of which a loop of layers would make one name
+            tensors = [x.clone() if any(x is other for other in tensors[:n]) else x for n, x in enumerate(tensors)]
         results = iter(torch.ops.moec_trace.layer(tensors, self._path, number))
         assert call.spec is not None
         return tree_unflatten([next(results) if isinstance(x, Tensor) else x for x in call.outputs], call.spec)

@@ -1,6 +1,7 @@
 """The `moec` command: reads a plan, and compiles, checks, shows, verifies, runs, estimates or formats it.
 
-Exit status: 0; 1 if a valid plan fails a proof or breaks a bound; 2 if the plan or the command line is at fault.
+Exit status: 0; 1 if a valid plan fails a proof, or its check since it breaks a bound; 2 if the plan or the command line
+is at fault.
 """
 
 import argparse

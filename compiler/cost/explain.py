@@ -149,7 +149,7 @@ def _shares(found: Estimate) -> Iterator[str]:
 def _communication(found: Estimate) -> Iterator[str]:
     machine = found.machine
     share = f"{100 * found.comm_overhead:.1f} % of a step"
-    yield f"all communication of a step = {seconds(found.communication_seconds)}; what nothing hides is exposed"
+    yield f"all communication of a step, mean over stages = {seconds(found.communication_seconds)}; unhidden is exposed"
     yield f"comm_overhead = {seconds(found.exposed_communication_seconds)} / {seconds(found.step_seconds)} = {share}"
     yield "a collective of g ranks = latency + part * bytes / rate; the part is 2 (g - 1) / g of an all_reduce's bytes,"
     yield "(g - 1) / g of a gather's whole, of a scatter's, or of an all_to_all's within a node; of an all_to_all over"

@@ -61,12 +61,19 @@ def compare_command(options: argparse.Namespace, _: float) -> int:
     if len(options.plans) < 2:
         raise plan_error("E115", "there is one plan, and nothing to compare it with", "name two plans or more")
     plans = [read_plan(path, options.overrides) for path in options.plans]
-    from moec.compiler.cost import as_record, side_by_side
+    from moec.compiler.cost import as_record, decide, side_by_side
 
     found = [estimated(plan, compiled(plan), options) for plan in plans]
     tell(without_effect(options, *found))
     if options.json:
-        say(json.dumps([{"plan": path} | as_record(each) for path, each in zip(options.plans, found, strict=True)]))
+        say(
+            json.dumps(
+                [
+                    {"plan": path} | as_record(each) | requirements_record(decide(each), ())
+                    for path, each in zip(options.plans, found, strict=True)
+                ]
+            )
+        )
         return 0
     say(side_by_side([printable(path) for path in options.plans], found))
     return 0

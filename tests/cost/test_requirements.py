@@ -67,6 +67,8 @@ def test_comparison_begins_with_what_differs(tmp_path: Path, capsys: pytest.Capt
     differ, same = capsys.readouterr().out.split("the same in all")
     assert "settings that differ" in differ and "schedule " in differ and "memory" in differ
     assert "mesh.pp" in same and "parameters" in same
+    assert main(["compare", str(tmp_path / "a.plan"), str(tmp_path / "b.plan"), "--json"]) == 0
+    assert [each["requirements"][0]["passed"] for each in json.loads(capsys.readouterr().out)] == [True, True]
 
 
 def test_an_estimate_says_how_long_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ All take x float[batch, rows, width] and label int[batch] < 5 (unless they say o
 Legend: B samples, R rows, W width.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -829,3 +830,146 @@ class Vector(Plain):
         along = x @ self.direction
         x = x - along[..., None] * self.direction / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         return F.cross_entropy(self.scores(x / x.norm(dim=1, keepdim=True)) + x.var(1).sum(-1, keepdim=True), label)
+
+
+class SwappedLayer(Block):
+    def __init__(self, width: int, inner: int, flipped: bool):
+        super().__init__(width, inner)
+        self.flipped = flipped
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(F.gelu(self.up(self.norm(x))))
+        return y - x if self.flipped else x - y
+
+
+class Swapped(Plain):
+    """Layers of the same operators and weights, every second of which reads its values the other way around."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers = nn.ModuleList(SwappedLayer(width, inner, bool(i % 2)) for i in range(layers))
+
+
+class ReversibleLayer(Block):
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return b, a + self.down(F.gelu(self.up(self.norm(b))))
+
+
+class Reversible(Plain):
+    """The first layer is given one tensor as both of its values, and gives two."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers = nn.ModuleList(ReversibleLayer(width, inner) for _ in range(layers))
+
+    def scores(self, x: Tensor) -> Tensor:
+        a = b = x
+        for layer in self.layers:
+            a, b = layer(a, b)
+        return self.head((a + b).mean(1))
+
+
+class Context:
+    """What a model passes along."""
+
+    scale = 1.0
+
+
+class ScaledLayer(Block):
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        return x + context.scale * self.down(F.gelu(self.up(self.norm(x))))
+
+
+class Scaled(Plain):
+    """Every layer is given the same object, which says something else each time."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers = nn.ModuleList(ScaledLayer(width, inner) for _ in range(layers))
+
+    def scores(self, x: Tensor) -> Tensor:
+        context = Context()
+        for i, layer in enumerate(self.layers):
+            context.scale = i + 1.0
+            x = layer(x, context)
+        return self.head(x.mean(1))
+
+
+class AddingLayer(Block):
+    losses: list[Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        self.losses.append(x.square().mean())
+        return x
+
+
+class Adding(Plain):
+    """Layers add losses of their own to a list that they share."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers = nn.ModuleList(AddingLayer(width, inner) for _ in range(layers))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        losses: list[Tensor] = []
+        for layer in self.layers:
+            layer.losses = losses  # pyright: ignore[reportAttributeAccessIssue]
+        return super().forward(x, label) + 0.1 * torch.stack(losses).sum()
+
+
+class Hooked(Plain):
+    """A hook changes what a layer gives."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.layers[1].register_forward_hook(lambda module, inputs, output: 3 * output)
+
+
+class HookedGradient(Plain):
+    """A hook changes the gradient of a weight."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.stem.weight.register_hook(lambda gradient: 2 * gradient)
+
+
+class BySize(Plain):
+    """The small model reads its values the other way around."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        y = self.stem(x)
+        return F.cross_entropy(self.scores(x - y if x.shape[-1] < 10 else y - x), label)
+
+
+class ApproximateBySize(Plain):
+    """The small model has another kind of a function."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        kind = "none" if x.shape[-1] < 10 else "tanh"
+        return F.cross_entropy(self.scores(F.gelu(self.stem(x), approximate=kind)), label)
+
+
+class ScaledBySize(Plain):
+    """A number that is the operator's own at one of the sizes."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(self.scores(torch.add(x, self.stem(x), alpha=x.shape[-1] // 8)), label)
+
+
+class WrittenArgument(Plain):
+    """Writes what it is given."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return super().forward(x.mul_(2), label)
+
+
+class FromNumPy(Plain):
+    """A weight that begins as an array, which is on no meta device."""
+
+    def __init__(self, width: int, inner: int, layers: int, rows: int = 4):
+        super().__init__(width, inner, layers)
+        self.scale = nn.Parameter(torch.from_numpy(np.linspace(0.5, 1.5, width, dtype=np.float32)))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return super().forward(x * self.scale, label)

@@ -24,6 +24,12 @@ ODD = [
 """Every module of odd_modules.py that is a whole model of x and label."""
 
 REFUSED = {
+    "Adding",
+    "ApproximateBySize",
+    "BySize",
+    "Hooked",
+    "HookedGradient",
+    "WrittenArgument",
     "BatchNorm",
     "BatchStatistics",
     "ByCount",
@@ -44,6 +50,7 @@ REFUSED = {
     "Raises",
     "Reassigned",
     "Recurrent",
+    "Scaled",
     "TiedLayers",
     "WithoutGradient",
 }

@@ -13,7 +13,7 @@ from moec.compiler.record import record
 from moec.compiler.recorded import made, path_of, several, writes
 from moec.dsl import PlanError
 
-OTHERWISE = {"BatchStatistics", "Constant", "Lifted", "Reassigned", "Recurrent", "Written"}
+OTHERWISE = {"FromNumPy", "Hooked", "BatchStatistics", "Constant", "Lifted", "Reassigned", "Recurrent", "Written"}
 """Those that write to a tensor, which torch.export is asked for itself, and those that hold constants."""
 
 ODD = sorted(
