@@ -1,8 +1,10 @@
 """What surrounds a compile: disks that are full, two compiles at once, an interrupt, other locales and folders."""
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def command(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "moec", *map(str, arguments)]
-    return subprocess.run(words, cwd=cwd, env=os.environ | variables, capture_output=True, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a job in the background would not
+    return subprocess.run(words, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, preexec_fn=heard)
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

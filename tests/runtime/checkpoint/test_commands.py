@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from plain import save, trained
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from moec.cli import main
 
@@ -80,7 +81,7 @@ def test_export(saved, tmp_path, capsys):
 
 def test_an_export_goes_where_a_link_leads(saved, tmp_path):
     target, link = tmp_path / "old.safetensors", tmp_path / "link.safetensors"
-    target.write_bytes(b"old")
+    save_file({"old": torch.zeros(3)}, target)
     link.symlink_to(target)
     assert main(["export", str(saved), "-o", str(link)]) == 0
     assert link.is_symlink() and len(load_file(target)) > 1
@@ -92,7 +93,7 @@ def test_what_is_no_file_stays(saved, tmp_path, capsys):
     loop.symlink_to(loop)
     for place, why in ((pipe, "it is no plain file"), (loop, "Too many levels of symbolic links")):
         assert main(["export", str(saved), "-o", str(place)]) == 2
-        assert f"{place} cannot be written: {why}" in capsys.readouterr().err
+        assert f"`{place}` cannot be written: {why}" in capsys.readouterr().err
     assert main(["export", str(saved), "-o", str(tmp_path)]) == 2
     assert "cannot be written: Is a directory" in capsys.readouterr().err
     assert pipe.is_fifo() and loop.is_symlink()
