@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from moec.compiler.program import Argument, Graph, Kind, Op, Ref, Value, Where, whole
-from moec.compiler.recorded import Made, Recorded, frames_at, made, path_of, place_of, several
+from moec.compiler.recorded import Made, Recorded, frames_at, made, path_of, place_of, schema_of, several
 from moec.compiler.sizes import Sizes
 from moec.compiler.source_names import Frame, labels_of, parameter_of, same_function
 from moec.dsl.diagnostics import PlanError, plan_error
@@ -42,15 +42,17 @@ def _shape(value: object) -> object:
 
 def _positional(node: Node, count: int) -> list[object]:
     """So many arguments: those that are left out, as torch does with what a schema has itself, are put in."""
-    schema = getattr(node.target, "_schema", None)
-    missing = schema.arguments[len(node.args) : count] if schema is not None else ()
-    return [*node.args, *(argument.default_value for argument in missing)]
+    return [*node.args, *(default for _, default in _arguments(node)[len(node.args) : count])]
 
 
 def _named(node: Node, key: str) -> object:
-    schema = getattr(node.target, "_schema", None)
-    known = {argument.name: argument.default_value for argument in schema.arguments} if schema is not None else {}
-    return node.kwargs.get(key, known.get(key))
+    return node.kwargs.get(key, dict(_arguments(node)).get(key))
+
+
+def _arguments(node: Node) -> list[tuple[str, object]]:
+    """Names and defaults of an operator's arguments."""
+    schema = schema_of(node)
+    return [(argument.name, argument.default_value) for argument in schema.arguments] if schema is not None else []
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ class _Merger:
         if target in RANDOM:
             raise self._random(first, target)
         target = "aten.contiguous" if target == "aten.clone" else target
-        names = _argument_names(first)
+        names = [name for name, _ in _arguments(first)]
         most = max(len(node.args) for node in nodes)
         args = tuple(
             self._argument(pair, names[place] if place < len(names) else "size")
@@ -282,8 +284,3 @@ def _same_as(node: Node, target: str) -> Node | None:
         return None
     first = node.args[0]
     return first if same and isinstance(first, Node) else None
-
-
-def _argument_names(node: Node) -> tuple[str, ...]:
-    schema = getattr(node.target, "_schema", None)
-    return tuple(argument.name for argument in schema.arguments) if schema is not None else ()

@@ -31,7 +31,7 @@ from moec.compiler.recorded import Given, Recorded, note, writes
 from moec.compiler.source_names import Frame
 from moec.compiler.untraceable import untraceable
 from moec.dsl.diagnostics import PlanError, plan_error
-from moec.runtime.dispatch_mode import tensors_of
+from moec.runtime.dispatch_mode import DispatchMode, tensors_of
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -61,7 +61,7 @@ def _record(module: nn.Module, args: Sequence[object], kwargs: Mapping[str, obje
     return recording.recorded(tensors_of(result))
 
 
-class _Recording(ProxyTorchDispatchMode):
+class _Recording(DispatchMode, ProxyTorchDispatchMode):
     """Sees operators before autograd does, where torch lets in no mode but those of make_fx and a few others."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -85,11 +85,6 @@ class _Recording(ProxyTorchDispatchMode):
 
     def __exit__(self, *raised: Any) -> None:
         TorchDispatchMode.__exit__(self, *raised)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """As of DispatchMode."""
-        return False
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -141,7 +136,9 @@ class _Recording(ProxyTorchDispatchMode):
     def _node(self, x: Tensor) -> Node:
         if x._backward_hooks:
             headline = "the model has a hook on a gradient"
-            raise plan_error("E407", headline, *_shown(_frames()), "write what it does in the forward")
+            raise plan_error(
+                "E407", headline, *(at.shown for at in _frames()[-1:]), "write what it does in the forward"
+            )
         if x not in self._node_of:
             name = self._attributes.get(id(x), "")
             self.give(f"c_{_word(name) or 'number'}", x, Given("constant", name, x))
@@ -212,7 +209,7 @@ def _frames() -> tuple[Frame, ...]:
 
 def _refuse_unseen(frames: tuple[Frame, ...]) -> None:
     """Raise PlanError under a mode that an operator does not show, and that a program would lack."""
-    place = _shown(frames)
+    place = [at.shown for at in frames[-1:]]
     if not torch.is_grad_enabled():
         headline = "the model uses `torch.no_grad()`, its like or a torch.autograd.Function in its forward"
         help = "write `x.detach()` for what needs no gradient, `use_reentrant=False` for a checkpoint"
@@ -221,10 +218,6 @@ def _refuse_unseen(frames: tuple[Frame, ...]) -> None:
         headline = "the model uses `torch.autocast` in its forward"
         help = "take it out: the plan's `precision` says the type, and `x.float()` casts"
         raise plan_error("E407", headline, *place, help)
-
-
-def _shown(frames: tuple[Frame, ...]) -> list[str]:
-    return [f"{at.file}:{at.line}: {at.code}" for at in frames[-1:]]
 
 
 def _named_inputs(

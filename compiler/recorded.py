@@ -63,18 +63,22 @@ def frames_at(node: Node) -> tuple[Frame, ...]:
     return node.meta["frames"]
 
 
+def schema_of(node: Node) -> torch.FunctionSchema | None:
+    """What torch says of an operator; None of a placeholder, an output or a getitem."""
+    return getattr(node.target, "_schema", None)
+
+
 def writes(node: Node) -> bool:
     """Does it change a tensor that it is given?"""
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and schema.is_mutable
+    schema = schema_of(node)
+    return schema is not None and schema.is_mutable
 
 
 def place_of(node: Node) -> list[str]:
     """The line of the model that made a node, or that first reads it; empty if none is known."""
     for at in (node, *node.users, *(later for user in node.users for later in user.users)):
         if frames_at(at):
-            frame = frames_at(at)[-1]
-            return [f"{frame.file}:{frame.line}: {frame.code}"]
+            return [frames_at(at)[-1].shown]
     return []
 
 

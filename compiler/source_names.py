@@ -19,6 +19,11 @@ class Frame:
     function: str
     code: str
 
+    @property
+    def shown(self) -> str:
+        """As messages quote it."""
+        return f"{self.file}:{self.line}: {self.code}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Statement:

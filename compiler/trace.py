@@ -146,7 +146,7 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
     known: dict[str, _Call] = {}
 
     def recorder(path: str, element: nn.Module, forward: Callable[..., object]) -> Callable[..., object]:
-        def record(*args: object, **kwargs: object) -> object:
+        def recorded(*args: object, **kwargs: object) -> object:
             likeness = alike.get(path) or _likeness(element, args, kwargs)
             twin = known.get(likeness)
             if twin is not None and twin.spec is not None:
@@ -158,7 +158,7 @@ def _record(module: nn.Module, inputs: tuple[Tensor, ...], alike: Mapping[str, s
             calls.append(known[likeness])
             return result
 
-        return record
+        return recorded
 
     with ExitStack() as stack:
         for path, element in _elements(module):

@@ -17,7 +17,7 @@ def untraceable(error: BaseException) -> PlanError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")
     frames = _frames_of_error(error)
-    place = [f"{frame.file}:{frame.line}: {frame.code}" for frame in frames[-1:]]
+    place = [frame.shown for frame in frames[-1:]]
     return plan_error("E403", f"the model cannot be traced: {said}", *place, _remedy(str(error), bool(place)))
 
 

@@ -63,7 +63,7 @@ class StepTime:
     @property
     def talks_most(self) -> int:
         """The stage that `collectives` are of."""
-        return max(range(len(self.stages)), key=lambda n: self.stages[n].exposed)
+        return _talks_most(self.stages)
 
 
 def step_time(program: Program, ranks: Sequence[Rank], machine: Machine, practice: Practice) -> StepTime:
@@ -280,11 +280,15 @@ def _last_spans(
     return spans
 
 
+def _talks_most(stages: Sequence[StageTime]) -> int:
+    return max(range(len(stages)), key=lambda n: stages[n].exposed)
+
+
 def _collectives(
     stages: Sequence[StageTime], reducing: Sequence[Mapping[str, float]], norm: float, micro_batches: int
 ) -> dict[str, float]:
     """Of the stage that talks most, seconds by kind."""
-    busiest = max(range(len(stages)), key=lambda n: stages[n].exposed)
+    busiest = _talks_most(stages)
     stage = stages[busiest]
     found: Counter[str] = Counter()
     for done in (stage.forward, stage.backward):
